@@ -1,0 +1,1 @@
+"""The service itself: from a source to its sinks, with books that balance."""

@@ -1,0 +1,1 @@
+"""Message passing between the functions of one group: ranks, channels, collectives."""

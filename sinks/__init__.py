@@ -1,0 +1,1 @@
+"""Redshifts out: the result record, its schemas, and one file per destination."""

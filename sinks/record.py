@@ -1,0 +1,94 @@
+"""The result record: one row for every event that was answered.
+
+One model, from which every schema is made (SQLite columns, Arrow and Parquet, JSON), so
+that no two destinations can disagree. Evolution is add-only: a new field is nullable and
+`SCHEMA_VERSION` grows.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION: Final = 1
+
+
+class Status(StrEnum):
+    """Why a row has a redshift, or why it has none. Null is not zero."""
+
+    OK = "ok"
+    OUT_OF_DOMAIN = "out_of_domain"
+    NO_HOST = "no_host"
+    NO_STAMP = "no_stamp"
+    MISSING_BAND = "missing_band"
+    BAD_CUTOUT = "bad_cutout"
+    EDGE = "edge"
+    SOLAR_SYSTEM = "solar_system"
+
+
+Id = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+
+class ResultRecord(BaseModel):
+    """One answered event. Ids are 64-bit integers in memory and strings in JSON.
+
+    Redshift fields are null unless `status` is `ok` or `out_of_domain`. Times are unix
+    seconds (UTC). `src_*` is the event's position: with it the books can be proved from
+    the sinks alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_enum_values=True)
+
+    result_id: str = Field(description="result key: the same event and model, always the same")
+    survey: str
+    alert_id: str = Field(description="the survey's id of the alert, as text")
+    source_id: Id | None = Field(None, description="candid or diaSourceId")
+    object_id: str | None = None
+    ra: float = Field(description="degrees, ICRS")
+    dec: float = Field(description="degrees, ICRS")
+    midpoint_mjd_tai: float | None = Field(None, description="days")
+
+    status: Status
+    reason: str | None = Field(None, description="a sentence, where there is no redshift")
+    z_median: float | None = None
+    z_mean: float | None = None
+    z_mode: float | None = None
+    z_err68_low: float | None = Field(None, description="0.16 quantile of p(z)")
+    z_err68_high: float | None = Field(None, description="0.84 quantile of p(z)")
+    z_err95_low: float | None = Field(None, description="0.025 quantile of p(z)")
+    z_err95_high: float | None = Field(None, description="0.975 quantile of p(z)")
+    z_measure: str = "photometric"
+    z_target: str = Field("source", description="what the redshift is of: source or host")
+    quality_flag: int | None = Field(None, description="bit field, 0 = nothing to remark")
+
+    host_id: str | None = None
+    host_sep_arcsec: float | None = None
+    host_prob: float | None = None
+    bands_used: str | None = Field(None, description="bands that were really observed, as 'ugriz'")
+    input_ref: str | None = Field(None, description="where the pixels came from")
+
+    model_name: str
+    model_version: str
+    weights_sha256: str
+    calibration_id: str | None = None
+    run_id: str
+    tense: str = Field("current", description="current, archival or test")
+    schema_version: int = SCHEMA_VERSION
+    src_topic: str
+    src_partition: str
+    src_offset: Id
+    src_schema_id: str | None = None
+    t_broker_in: float
+    t_inferred: float | None = None
+    t_published: float
+    cost_usd_micro: int | None = Field(None, description="null where no price is known")
+
+    def to_json(self) -> dict[str, Any]:
+        """The record for JSON: 64-bit ids as strings, so that no reader rounds them."""
+        fields = self.model_dump()
+        for name in ("source_id", "src_offset"):
+            if fields[name] is not None:
+                fields[name] = str(fields[name])
+        return fields
