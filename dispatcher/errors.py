@@ -27,16 +27,24 @@ class LaneStopped(DispatcherError):
 
 
 class InvocationError(DispatcherError):
-    """One invocation gave no answer."""
+    """One invocation gave no answer. `reason` is its code in dead letters."""
+
+    reason = "no_answer"
 
 
 class WorkerLost(InvocationError):
     """The worker process ended (crash, out of memory, kill) before it answered."""
 
+    reason = "kills_worker"
+
 
 class TimedOut(InvocationError):
     """No answer within the deadline; the worker was stopped."""
 
+    reason = "times_out"
+
 
 class FunctionError(InvocationError):
     """The handler raised, or could not be loaded."""
+
+    reason = "function_error"

@@ -81,8 +81,8 @@ def encode_items(items: Sequence[Item]) -> dict[str, Any]:
     magnitudes = np.ascontiguousarray([item.magnitudes for item in items], dtype="<f4")
     return {
         "ids": [item.id for item in items],
-        "images": base64.b64encode(images).decode("ascii"),
-        "magnitudes": base64.b64encode(magnitudes).decode("ascii"),
+        "images": base64.b64encode(images.data).decode("ascii"),
+        "magnitudes": base64.b64encode(magnitudes.data).decode("ascii"),
     }
 
 

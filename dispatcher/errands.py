@@ -1,0 +1,34 @@
+"""A delivery on its way: an errand, and the question it puts to the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ingest.events import Delivery, Event, Stamp
+from workers.wire import Item
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A delivery that was taken and must be settled. `started`: monotonic seconds."""
+
+    delivery: Delivery
+    started: float
+
+
+@dataclass(slots=True)
+class Question:
+    """An errand whose event has a stamp: what is batched and sent to the workers.
+
+    `key` is the result key. `attempts` counts the invocations that it was part of.
+    """
+
+    errand: Errand
+    event: Event
+    stamp: Stamp
+    key: str
+    attempts: int = 0
+
+    def item(self) -> Item:
+        """What the model takes."""
+        return Item(self.key, self.stamp.image, self.stamp.magnitudes)

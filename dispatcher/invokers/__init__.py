@@ -1,0 +1,125 @@
+"""Ways to run the handler: the protocol and its in-process twin.
+
+An invoker runs a gang: the invocations of one group, all at once or not at all. Ranks that
+wait for each other must never wait for a slot that another waiting group holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from dispatcher.errors import FunctionError, InvocationError, TimedOut
+
+Answer = bytes | InvocationError
+"""What one invocation gave: the JSON that the handler returned, or why there is none."""
+
+Handler = Callable[[dict[str, Any], Any], Any]
+
+
+class Invoker(Protocol):
+    """Runs the handler `workers.handler.handler` somewhere."""
+
+    slots: int
+    """How many invocations run at the same time."""
+
+    async def open(self) -> None:
+        """Get ready; returns when the first invocation can be served."""
+
+    async def invoke(self, payloads: Sequence[bytes], deadline_s: float) -> list[Answer]:
+        """Run one gang, one invocation per payload, and wait for all answers.
+
+        Waits for `len(payloads)` free slots, in order of arrival. `deadline_s` counts from
+        the start of the invocations. Failures are returned, not raised, so that one lost
+        rank does not hide the answers of the others.
+        """
+
+    async def close(self) -> None:
+        """Stop everything that was started."""
+
+
+class Slots:
+    """A counter of free slots that hands out several at once, first come, first served."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._changed = asyncio.Condition()
+        self._queue: list[object] = []
+
+    async def take(self, count: int) -> None:
+        """Wait for `count` free slots. Nobody overtakes, or a large gang would starve."""
+        ticket = object()
+        self._queue.append(ticket)
+        try:
+            async with self._changed:
+                await self._changed.wait_for(
+                    lambda: self._queue[0] is ticket and self._free >= count
+                )
+                self._free -= count
+        finally:
+            self._queue.remove(ticket)
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def give_back(self, count: int) -> None:
+        """Return slots."""
+        async with self._changed:
+            self._free += count
+            self._changed.notify_all()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What Lambda passes beside the event, as far as the handler uses it."""
+
+    aws_request_id: str
+    deadline: float
+    memory_limit_in_mb: str = "0"
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until the platform stops this invocation."""
+        return max(0, round(1000 * (self.deadline - time.monotonic())))
+
+
+@dataclass(slots=True)
+class InlineInvoker:
+    """The handler in threads of this process: no isolation, nothing to start. For tests."""
+
+    handler: Handler
+    slots: int = 2
+    _free: Slots = field(init=False)
+    _numbers: itertools.count[int] = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        self._free = Slots(self.slots)
+
+    async def open(self) -> None:
+        """Nothing to start."""
+
+    async def close(self) -> None:
+        """Nothing to stop."""
+
+    async def invoke(self, payloads: Sequence[bytes], deadline_s: float) -> list[Answer]:
+        """See `Invoker.invoke`. A thread cannot be stopped: a late one is left behind."""
+        await self._free.take(len(payloads))
+        try:
+            calls = (self._call(payload, deadline_s) for payload in payloads)
+            return list(await asyncio.gather(*calls))
+        finally:
+            await self._free.give_back(len(payloads))
+
+    async def _call(self, payload: bytes, deadline_s: float) -> Answer:
+        context = Context(f"inline-{next(self._numbers)}", time.monotonic() + deadline_s)
+        try:
+            async with asyncio.timeout(deadline_s):
+                answer = await asyncio.to_thread(self.handler, json.loads(payload), context)
+        except TimeoutError:
+            return TimedOut(f"no answer within {deadline_s:g} s")
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is its answer
+            return FunctionError(f"{type(error).__name__}: {error}")
+        return json.dumps(answer).encode()

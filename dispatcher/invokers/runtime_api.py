@@ -1,0 +1,234 @@
+"""A worker process behind Lambda's Runtime API, so that `awslambdaric` runs the handler.
+
+Wire (AWS Lambda developer guide, "Using the Lambda runtime API", version 2018-06-01):
+the worker asks `GET .../runtime/invocation/next` and waits; it answers with
+`POST .../runtime/invocation/{id}/response` or `.../error`; a handler that cannot be loaded
+reports to `POST .../runtime/init/error`. One port per process: who asks is who we started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import orjson
+from aiohttp import web
+
+from dispatcher.errors import FunctionError, TimedOut, WorkerLost
+
+_PREFIX: Final = "/2018-06-01/runtime"
+_MAX_ANSWER: Final = 6 * 1024 * 1024  # Lambda's own limit for a synchronous response
+_LOG_TAIL_LINES: Final = 20
+
+
+@dataclass(slots=True)
+class _Invocation:
+    id: str
+    payload: bytes
+    deadline_ms: int
+    answer: asyncio.Future[bytes]
+
+
+@dataclass(slots=True)
+class FunctionProcess:
+    """One worker process and the Runtime API it talks to. Serves one invocation at a time.
+
+    The process is started on the first `invoke` (or by `start`) and again after it ended.
+    """
+
+    name: str
+    handler: str
+    environment: Mapping[str, str]
+    init_timeout_s: float = 60.0
+    _runner: web.AppRunner | None = None
+    _port: int = 0
+    _process: asyncio.subprocess.Process | None = None
+    _watch: asyncio.Task[None] | None = None
+    _next: asyncio.Queue[_Invocation] = field(default_factory=lambda: asyncio.Queue(1))
+    _current: _Invocation | None = None
+    _ready: asyncio.Event = field(default_factory=asyncio.Event)
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _init_error: str | None = None
+    _log: deque[str] = field(default_factory=lambda: deque(maxlen=_LOG_TAIL_LINES))
+    _count: int = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while the worker runs."""
+        return self._process.pid if self._process and not self._ended.is_set() else None
+
+    async def start(self) -> None:
+        """Start the process and wait until it asks for work.
+
+        Raises:
+            FunctionError: the handler cannot be loaded.
+            WorkerLost: the process ended before it was ready.
+        """
+        if self._runner is None:
+            await self._serve()
+        await self._spawn()
+        ready = asyncio.create_task(self._ready.wait())
+        ended = asyncio.create_task(self._ended.wait())
+        try:
+            await asyncio.wait(
+                {ready, ended}, timeout=self.init_timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            ready.cancel()
+            ended.cancel()
+        if self._init_error:
+            raise FunctionError(f"the handler {self.handler} cannot be loaded: {self._init_error}")
+        if not self._ready.is_set():
+            await self._kill()
+            raise WorkerLost(f"{self.name} did not get ready: {self._last_words()}")
+
+    async def invoke(self, payload: bytes, deadline_s: float) -> bytes:
+        """Run one invocation; returns the handler's JSON.
+
+        Raises:
+            WorkerLost: the process ended before it answered.
+            TimedOut: no answer within `deadline_s`; the process was killed.
+            FunctionError: the handler raised.
+        """
+        if self._process is None or self._ended.is_set():
+            await self.start()
+        self._count += 1
+        invocation = _Invocation(
+            id=f"{self.name}-{self._count}",
+            payload=payload,
+            deadline_ms=round(1000 * (time.time() + deadline_s)),
+            answer=asyncio.get_running_loop().create_future(),
+        )
+        self._current = invocation
+        if self._ended.is_set():  # it may have ended between the check and now
+            raise WorkerLost(f"{self.name} ended: {self._last_words()}")
+        self._next.put_nowait(invocation)
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await invocation.answer
+        except TimeoutError:
+            await self._kill()
+            raise TimedOut(f"{self.name} gave no answer within {deadline_s:g} s") from None
+        finally:
+            self._current = None
+
+    async def stop(self) -> None:
+        """End the process and its Runtime API."""
+        await self._kill()
+        if self._runner:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _serve(self) -> None:
+        app = web.Application(client_max_size=_MAX_ANSWER + 65536)
+        app.router.add_get(f"{_PREFIX}/invocation/next", self._on_next)
+        app.router.add_post(f"{_PREFIX}/invocation/{{id}}/response", self._on_response)
+        app.router.add_post(f"{_PREFIX}/invocation/{{id}}/error", self._on_error)
+        app.router.add_post(f"{_PREFIX}/init/error", self._on_init_error)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self._port = self._runner.addresses[0][1]
+
+    async def _spawn(self) -> None:
+        self._ready, self._ended, self._init_error = asyncio.Event(), asyncio.Event(), None
+        self._next = asyncio.Queue(1)
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "awslambdaric",
+            self.handler,
+            env={
+                **os.environ,
+                **self.environment,
+                "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._port}",
+                "AWS_LAMBDA_FUNCTION_NAME": "lookback",
+            },
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            # An interrupt at the terminal is the dispatcher's to handle: it stops workers
+            # when their last batch is written.
+            start_new_session=True,
+        )
+        self._watch = asyncio.create_task(self._follow(self._process, self._ended))
+
+    async def _follow(self, process: asyncio.subprocess.Process, ended: asyncio.Event) -> None:
+        """Read what the process prints, so that it never blocks, until it ends."""
+        while process.stdout and (line := await process.stdout.readline()):
+            self._log.append(line.decode(errors="replace").rstrip()[:500])
+        await process.wait()
+        ended.set()
+        if self._current and not self._current.answer.done():
+            self._current.answer.set_exception(
+                WorkerLost(f"{self.name} ended before it answered: {self._last_words()}")
+            )
+
+    async def _kill(self) -> None:
+        if self._process is None:
+            return
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        if self._watch:
+            await self._watch
+
+    def _last_words(self) -> str:
+        code = self._process.returncode if self._process else None
+        return f"exit code {code}" + (f", last line: {self._log[-1]}" if self._log else "")
+
+    async def _on_next(self, _: web.Request) -> web.Response:
+        self._ready.set()
+        invocation = await self._next.get()
+        return web.Response(
+            body=invocation.payload,
+            content_type="application/json",
+            headers={
+                "Lambda-Runtime-Aws-Request-Id": invocation.id,
+                "Lambda-Runtime-Deadline-Ms": str(invocation.deadline_ms),
+                "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:local:0:function:lookback",
+            },
+        )
+
+    async def _on_response(self, request: web.Request) -> web.Response:
+        answer = await request.read()
+        if (invocation := self._expected(request)) is not None:
+            if len(answer) > _MAX_ANSWER:
+                invocation.answer.set_exception(
+                    FunctionError(f"the answer of {len(answer)} bytes is over Lambda's 6 MB")
+                )
+            else:
+                invocation.answer.set_result(answer)
+        return web.json_response({"status": "OK"}, status=202)
+
+    async def _on_error(self, request: web.Request) -> web.Response:
+        message = _error_message(await request.read())
+        if (invocation := self._expected(request)) is not None:
+            invocation.answer.set_exception(FunctionError(f"the handler raised {message}"))
+        return web.json_response({"status": "OK"}, status=202)
+
+    async def _on_init_error(self, request: web.Request) -> web.Response:
+        self._init_error = _error_message(await request.read())
+        return web.json_response({"status": "OK"}, status=202)
+
+    def _expected(self, request: web.Request) -> _Invocation | None:
+        """The invocation this answer is for; None if nobody waits for it any more."""
+        current = self._current
+        if current is None or current.id != request.match_info["id"] or current.answer.done():
+            return None
+        return current
+
+
+def _error_message(body: bytes) -> str:
+    try:
+        error = orjson.loads(body)
+        return f"{error['errorType']}: {error['errorMessage']}"
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return body[:500].decode(errors="replace")

@@ -1,0 +1,222 @@
+"""Every setting, with its unit, its default and the reason for it.
+
+Read from one TOML file, then from the environment (`LOOKBACK_BATCH__ITEMS=32`), which wins.
+An unknown key is an error: a misspelt limit must not be a limit that is not there.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from dispatcher.errors import SettingsError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Ingest(_Section):
+    """What is read, and from where."""
+
+    surveys: tuple[str, ...] = Field(
+        (), description="surveys to answer; events of others are filtered (empty: all)"
+    )
+    schemas: Path | None = Field(
+        None, description="folder with LSST writer schemas (<major>/<minor>/*.avsc)"
+    )
+    registry: str | None = Field(
+        None, description="URL of a schema registry, asked before the folder"
+    )
+    frames: Path | None = Field(
+        None, description="folder with survey frames (FITS, WCS) to cut stamps from by position"
+    )
+    allow: tuple[str, ...] = Field(
+        (),
+        description="prefixes of addresses that an event's stamp may lie at "
+        "(a folder, s3://bucket/prefix, https://host/path); empty: none",
+    )
+    max_event_mib: float = Field(
+        16.0, gt=0, description="MiB; a larger event, packed or unpacked, is a dead letter"
+    )
+
+
+class Batch(_Section):
+    """When a batch is closed."""
+
+    items: int = Field(
+        96, ge=1, le=160, description="items; 160 are the most that fit into a 6 MB invocation"
+    )
+    max_bytes: int = Field(
+        4_500_000, gt=0, description="bytes of pixels; base64 adds a third, the limit is 6 MB"
+    )
+    max_age_s: float = Field(1.0, gt=0, description="seconds the oldest item waits at most")
+
+
+class Workers(_Section):
+    """Who answers."""
+
+    count: int = Field(
+        default_factory=lambda: max(1, len(os.sched_getaffinity(0))),
+        ge=1,
+        description="worker processes; the default is one per core, each runs one thread",
+    )
+    ranks: int = Field(
+        2, ge=1, description="workers that share one batch as a group (never more than `count`)"
+    )
+    deadline_s: float = Field(
+        60.0, gt=0, description="seconds one invocation may take before its worker is stopped"
+    )
+    attempts: int = Field(
+        3, ge=1, description="times an item is sent before it becomes a dead letter"
+    )
+    weights: Path | None = Field(
+        None, description="safetensors file of the model; the default is the shipped one"
+    )
+
+
+class Flow(_Section):
+    """How much may be under way."""
+
+    items: int = Field(384, ge=1, description="events between source and sinks at most")
+    mib: float = Field(256.0, gt=0, description="MiB of events between source and sinks at most")
+    fetch: int = Field(32, ge=1, description="events asked of the source at once")
+    grace_s: float = Field(
+        25.0, gt=0, description="seconds to finish what is under way when told to stop"
+    )
+
+
+class Sinks(_Section):
+    """Where results go."""
+
+    required: tuple[str, ...] = Field(
+        ("results.sqlite",),
+        min_length=1,
+        description="sinks in the output folder that must have a result before its event is "
+        "settled: *.sqlite, *.jsonl, *.parquet",
+    )
+    dead_letters: str = Field("deadletters.jsonl", description="file in the output folder")
+    batch: int = Field(256, ge=1, description="records written at once at most")
+    commit_s: float = Field(1.0, gt=0, description="seconds between commits of the position")
+
+
+class DeadLetters(_Section):
+    """When bad input is no longer bad luck."""
+
+    max_ratio: float = Field(
+        0.5, gt=0, le=1, description="share of dead letters at which the lane stops itself"
+    )
+    after: int = Field(100, ge=1, description="events before the share is looked at")
+
+
+class Settings(BaseSettings):
+    """All settings of a run."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LOOKBACK_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    ingest: Ingest = Field(default_factory=Ingest)
+    batch: Batch = Field(default_factory=lambda: Batch.model_validate({}))
+    workers: Workers = Field(default_factory=lambda: Workers.model_validate({}))
+    flow: Flow = Field(default_factory=lambda: Flow.model_validate({}))
+    sinks: Sinks = Field(default_factory=lambda: Sinks.model_validate({}))
+    dead_letters: DeadLetters = Field(default_factory=lambda: DeadLetters.model_validate({}))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file: a container is adjusted without a new file."""
+        return env_settings, init_settings
+
+
+def load(path: Path | None) -> Settings:
+    """Read the settings file (None: defaults) and the environment.
+
+    Raises:
+        SettingsError: the file cannot be read, or a key is unknown or out of range.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text())
+        except OSError as error:
+            raise SettingsError(
+                f"settings file {path}: {error.strerror}; check the path given with --settings"
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"settings file {path} is not TOML: {error}") from error
+    _refuse_unknown_variables()
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingsError(_in_one_line(error)) from error
+
+
+# Read by parts that run outside the dispatcher, or by the tests.
+_OTHER_VARIABLES = frozenset({"LOOKBACK_WEIGHTS", "LOOKBACK_TEST_DATA"})
+
+
+def _refuse_unknown_variables() -> None:
+    """Pydantic passes over variables it does not know; a misspelt one must not be lost."""
+    known = {
+        f"LOOKBACK_{section}__{key}".upper()
+        for section, field in Settings.model_fields.items()
+        for key in _section_of(field.annotation).model_fields
+    }
+    for variable in os.environ:
+        if variable.startswith("LOOKBACK_") and variable not in known | _OTHER_VARIABLES:
+            raise SettingsError(
+                f"environment variable {variable} names no setting; "
+                "`lookback settings` lists them all"
+            )
+
+
+def _section_of(annotation: Any) -> type[BaseModel]:
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        raise TypeError(f"{annotation} is not a section of settings")
+    return annotation
+
+
+def _in_one_line(error: ValidationError) -> str:
+    problems = []
+    for each in error.errors(include_url=False):
+        key = ".".join(str(part) for part in each["loc"])
+        if each["type"] == "extra_forbidden":
+            problems.append(f"{key} is not a setting")
+        else:
+            problems.append(f"{key}: {each['msg']} (got {each['input']!r})")
+    return "settings: " + "; ".join(problems) + "; `lookback settings` lists all with their units"
+
+
+def reference() -> str:
+    """All settings as a Markdown table: key, default, meaning. `docs/settings.md` is this."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    for section, field in Settings.model_fields.items():
+        for key, each in _section_of(field.annotation).model_fields.items():
+            default = "cores" if each.default_factory else _toml(each.default)
+            lines.append(f"| `{section}.{key}` | `{default}` | {each.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(f'"{each}"' for each in value) + "]"
+    return f'"{value}"' if isinstance(value, str) else str(value)

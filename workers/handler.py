@@ -1,0 +1,185 @@
+"""The function: one invocation takes one partition and says one verdict for each item.
+
+The same code runs in a local worker process and in a Lambda image. Several invocations can
+form a group; its ranks meet through `fmi`, take the job header from the root, and gather
+their verdicts there. Every rank also returns its own verdicts: whichever rank or answer is
+lost, what the others found still arrives.
+
+Event in:
+
+    {"job": {"weights_sha256": "..."} (root only), "partition": {ids, images, magnitudes},
+     "group": {"id", "rank", "size", "rendezvous", "token", "deadline_s"} (absent when alone)}
+
+Answer:
+
+    {"rank", "model": {name, version, weights_sha256, calibration_id}, "verdicts": [...],
+     "gathered": [...] (root: verdicts of the other ranks), "lost": [ranks], "ms": {...}}
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fmi
+from workers.estimator import Estimates, Estimator
+from workers.wire import Estimate, Verdict, VerdictKind, decode_items, encode_verdicts
+
+CHUNK = 64
+"""Items per forward pass: more gains nothing on one core and costs memory."""
+
+_RETURN_MARGIN_S = 0.5  # kept free at the end of an invocation to send the answer
+
+
+class WrongWeights(RuntimeError):
+    """The job asks for other weights than this function carries."""
+
+
+class LambdaContext(Protocol):
+    """What the platform passes beside the event, as far as it is used here."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until the platform stops this invocation."""
+
+
+@cache
+def estimator() -> Estimator:
+    """The model, loaded once per process."""
+    weights = os.environ.get("LOOKBACK_WEIGHTS")
+    return Estimator.load(Path(weights) if weights else None)
+
+
+def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answer one invocation. See the module's docstring for both forms.
+
+    Raises:
+        WireError: the partition cannot be read.
+        WrongWeights: the job asks for other weights.
+    """
+    started = time.perf_counter()
+    stop_at = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - _RETURN_MARGIN_S
+    ids, images, magnitudes = decode_items(event["partition"])
+    group = event.get("group")
+    if group is None:
+        _check(event["job"])
+        verdicts = list(_infer(ids, images, magnitudes, stop_at))
+        return _answer(0, verdicts, started)
+    return _answer_in_group(group, event.get("job"), (ids, images, magnitudes), stop_at, started)
+
+
+def _answer_in_group(
+    group: Mapping[str, Any],
+    job: Mapping[str, Any] | None,
+    partition: tuple[Sequence[str], NDArray[np.float32], NDArray[np.float32]],
+    stop_at: float,
+    started: float,
+) -> dict[str, Any]:
+    rank = int(group["rank"])
+    verdicts: list[Verdict] = []
+    try:
+        with fmi.connect(
+            group["rendezvous"],
+            group["id"],
+            rank,
+            int(group["size"]),
+            group["token"],
+            float(group["deadline_s"]),
+        ) as ranks:
+            _check(ranks.bcast(job))
+            verdicts = list(_infer(*partition, stop_at))
+            gathered, lost = ranks.gather_survivors(encode_verdicts(verdicts))
+            lost = ranks.agree_on_lost(lost)
+            others = [each for r, part in (gathered or {}).items() if r != rank for each in part]
+            return _answer(rank, verdicts, started, others, lost)
+    except fmi.FmiError as error:
+        # The group broke up. This rank's own partition does not need the others.
+        if not verdicts:
+            verdicts = list(_infer(*partition, stop_at))
+        lost = error.ranks if isinstance(error, fmi.PeerLost) else ()
+        return _answer(rank, verdicts, started, [], lost)
+
+
+def _check(job: Mapping[str, Any]) -> None:
+    wanted = job["weights_sha256"]
+    if wanted != estimator().sha256:
+        raise WrongWeights(
+            f"the job wants weights {wanted[:12]}, this function carries "
+            f"{estimator().sha256[:12]}: deploy the same weights to both"
+        )
+
+
+def _infer(
+    ids: Sequence[str],
+    images: NDArray[np.float32],
+    magnitudes: NDArray[np.float32],
+    stop_at: float,
+) -> Iterator[Verdict]:
+    """One verdict per item, in order; `try_again` for what the time did not suffice for."""
+    for start in range(0, len(ids), CHUNK):
+        part = slice(start, start + CHUNK)
+        if time.monotonic() >= stop_at:
+            for each in ids[start:]:
+                yield Verdict(each, VerdictKind.TRY_AGAIN, reason="out_of_time")
+            return
+        yield from _verdicts(ids[part], images[part], magnitudes[part])
+
+
+def _verdicts(
+    ids: Sequence[str], images: NDArray[np.float32], magnitudes: NDArray[np.float32]
+) -> Iterator[Verdict]:
+    finite = np.isfinite(images).all(axis=(1, 2, 3)) & np.isfinite(magnitudes).all(axis=1)
+    estimates = estimator().estimate(images[finite], magnitudes[finite]) if finite.any() else None
+    rows = iter(range(int(finite.sum())))
+    for each, good in zip(ids, finite, strict=True):
+        if good and estimates is not None:
+            yield Verdict(each, VerdictKind.ESTIMATED, _row(estimates, next(rows)))
+        else:
+            yield Verdict(each, VerdictKind.BAD_INPUT, reason="not_finite")
+
+
+def _row(estimates: Estimates, i: int) -> Estimate:
+    return Estimate(
+        z_median=float(estimates.z_median[i]),
+        z_mean=float(estimates.z_mean[i]),
+        z_mode=float(estimates.z_mode[i]),
+        z_err68_low=float(estimates.z_err68_low[i]),
+        z_err68_high=float(estimates.z_err68_high[i]),
+        z_err95_low=float(estimates.z_err95_low[i]),
+        z_err95_high=float(estimates.z_err95_high[i]),
+        quality_flag=int(estimates.quality_flag[i]),
+    )
+
+
+def _answer(
+    rank: int,
+    verdicts: Sequence[Verdict],
+    started: float,
+    gathered: Sequence[Mapping[str, Any]] = (),
+    lost: Sequence[int] = (),
+) -> dict[str, Any]:
+    model = estimator()
+    return {
+        "rank": rank,
+        "model": {
+            "name": model.name,
+            "version": model.version,
+            "weights_sha256": model.sha256,
+            "calibration_id": model.calibration_id,
+        },
+        "verdicts": encode_verdicts(verdicts),
+        "gathered": list(gathered),
+        "lost": list(lost),
+        "ms": {"total": round(1000 * (time.perf_counter() - started), 3)},
+    }
+
+
+if "AWS_LAMBDA_RUNTIME_API" in os.environ:
+    # Inside a function: load during its start-up, before the first invocation is waiting.
+    estimator()
