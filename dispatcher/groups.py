@@ -18,7 +18,6 @@ from dispatcher.invokers import Answer, Invoker
 from fmi.rendezvous import Rendezvous
 from workers.wire import Item, Verdict, WireError, decode_verdicts, encode_items
 
-
 T = TypeVar("T")
 
 
