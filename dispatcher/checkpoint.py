@@ -12,11 +12,12 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dispatcher.books import Outcome
-from dispatcher.errors import SettingsError
+from dispatcher.errors import LaneStopped, SettingsError
 from dispatcher.tracker import Progress
 from ingest.events import Position
 
@@ -39,13 +40,14 @@ class PartitionState:
 
 
 class Checkpoint:
-    """The state file of one run directory. `path` None keeps it in memory (for tests)."""
+    """The state file of one run directory."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._uncommitted: dict[str, Position] = {}
         try:
-            self._db = sqlite3.connect(path or ":memory:", check_same_thread=False)
+            self._reader = sqlite3.connect(path)
+            self._db = sqlite3.connect(path, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
             # A power cut may lose the last commits: that only means redoing their events.
             self._db.execute("PRAGMA synchronous=NORMAL")
@@ -55,10 +57,13 @@ class Checkpoint:
                 f"the state file {path} cannot be used ({error}): "
                 "give another output folder with --to, or move the file away to start afresh"
             ) from error
+        # One thread: commits reach the file in the order in which they were asked for, also
+        # when whoever waited for one was cancelled.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
 
     def states(self, source: str) -> dict[str, PartitionState]:
         """All partitions of `source` that were ever committed."""
-        rows = self._db.execute(
+        rows = self._reader.execute(
             "SELECT partition, watermark, gaps, outcomes FROM progress WHERE source = ?", (source,)
         )
         return {
@@ -73,7 +78,7 @@ class Checkpoint:
         """Where `key` was seen first; `position` if that is here and now."""
         if key in self._uncommitted:
             return self._uncommitted[key]
-        row = self._db.execute(
+        row = self._reader.execute(
             "SELECT source, partition, first_offset FROM seen WHERE key = ?", (key,)
         ).fetchone()
         if row is not None:
@@ -82,7 +87,11 @@ class Checkpoint:
         return position
 
     async def commit(self, source: str, states: Mapping[str, PartitionState]) -> None:
-        """Store the states and all keys seen since the last commit, in one transaction."""
+        """Store the states and all keys seen since the last commit, in one transaction.
+
+        Raises:
+            LaneStopped: the file cannot be written.
+        """
         progress = [
             (source, partition, state.progress.watermark, state.progress.gaps, _json(state))
             for partition, state in states.items()
@@ -90,21 +99,30 @@ class Checkpoint:
         # The keys stay in `_uncommitted` until they are on disk: `first_seen` may be asked
         # for one of them while the transaction runs in its thread.
         fresh = dict(self._uncommitted)
-        await asyncio.to_thread(self._store, progress, fresh)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._store, progress, fresh)
         for key in fresh:
             del self._uncommitted[key]
 
     def _store(self, progress: Iterable[tuple[object, ...]], seen: Mapping[str, Position]) -> None:
-        with self._db:
-            self._db.executemany("INSERT OR REPLACE INTO progress VALUES (?,?,?,?,?)", progress)
-            self._db.executemany(
-                "INSERT OR IGNORE INTO seen VALUES (?,?,?,?)",
-                [(key, at.source, at.partition, at.offset) for key, at in seen.items()],
-            )
+        try:
+            with self._db:
+                self._db.executemany("INSERT OR REPLACE INTO progress VALUES (?,?,?,?,?)", progress)
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO seen VALUES (?,?,?,?)",
+                    [(key, at.source, at.partition, at.offset) for key, at in seen.items()],
+                )
+        except sqlite3.Error as error:
+            raise LaneStopped(
+                f"the state file {self._path} cannot be written ({error}): "
+                "make room or mend the disk, then run again; nothing is lost"
+            ) from error
 
     def close(self) -> None:
-        """Close the file."""
+        """Finish the commits that are under way and close the file."""
+        self._thread.shutdown()
         self._db.close()
+        self._reader.close()
 
 
 def _json(state: PartitionState) -> str:

@@ -24,18 +24,24 @@ class Credit:
     items: int = 0
     bytes: int = 0
     waited_s: float = 0.0
+    _closed: bool = False
     _room: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self._room.set()
 
     async def take(self, wanted: int) -> int:
-        """Take credit for up to `wanted` items; waits until there is some. Returns how many."""
+        """Take credit for up to `wanted` items; waits until there is some.
+
+        Returns how many were granted: none once the credit was closed.
+        """
         started = self.clock.monotonic()
-        while not self._has_room():
+        while not self._closed and not self._has_room():
             self._room.clear()
             await self._room.wait()
         self.waited_s += self.clock.monotonic() - started
+        if self._closed:
+            return 0
         granted = min(wanted, self.max_items - self.items)
         self.items += granted
         return granted
@@ -50,6 +56,11 @@ class Credit:
         self.bytes -= nbytes
         if self._has_room():
             self._room.set()
+
+    def close(self) -> None:
+        """Grant nothing more, and wake whoever waits."""
+        self._closed = True
+        self._room.set()
 
     def _has_room(self) -> bool:
         return self.items < self.max_items and self.bytes < self.max_bytes

@@ -127,7 +127,9 @@ class FunctionProcess:
             self._runner = None
 
     async def _serve(self) -> None:
-        app = web.Application(client_max_size=_MAX_ANSWER + 65536)
+        # Far above Lambda's limit: an answer that aiohttp refuses kills awslambdaric, one that
+        # is read and judged here is an error that says what was wrong.
+        app = web.Application(client_max_size=16 * _MAX_ANSWER)
         app.router.add_get(f"{_PREFIX}/invocation/next", self._on_next)
         app.router.add_post(f"{_PREFIX}/invocation/{{id}}/response", self._on_response)
         app.router.add_post(f"{_PREFIX}/invocation/{{id}}/error", self._on_error)

@@ -1,0 +1,254 @@
+"""The command line: `lookback run | demo | reconcile | inspect | train | settings`.
+
+Exit codes: 0 done; 1 it ran and something is wrong (books that do not balance, a lane that
+stopped itself); 2 it could not start (a wrong path, a wrong setting). Errors are one line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+from rich.console import Console
+
+from dispatcher import logs
+from dispatcher import settings as settings_module
+from dispatcher.errors import DispatcherError, LaneStopped
+from ingest.errors import IngestError
+from sinks.errors import SinkError
+
+app = typer.Typer(
+    help="A stream of new survey images in, a stream of redshifts out.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+SettingsFile = Annotated[
+    Path | None, typer.Option("--settings", help="TOML file; `lookback settings` lists the keys.")
+]
+Output = Annotated[Path, typer.Option("--to", help="Folder for results, dead letters and state.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the night into this PNG file.")]
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="A folder, a glob in quotes, an Avro container, a JSON or JSON-lines file, "
+        "or an SQLite night archive."
+    ),
+]
+
+
+def main() -> None:
+    """Entry point: errors that a person can mend are one line, not a traceback."""
+    logs.configure(json_lines=not sys.stderr.isatty())
+    try:
+        app()
+    except LaneStopped as error:
+        _complain(error, 1)
+    except (DispatcherError, IngestError, SinkError) as error:
+        _complain(error, 2)
+
+
+def _complain(error: Exception, code: int) -> None:
+    print(f"lookback: {' '.join(str(error).split())}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+@app.command()
+def run(
+    source: Source,
+    to: Output = Path("lookback-out"),
+    settings: SettingsFile = None,
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Follow a source to its end and write a redshift for every image.
+
+    Killed or stopped, the same command goes on where it was: nothing is lost and nothing is
+    written twice.
+
+    Example: lookback run night-of-alerts/ --to results/ --plot night.png
+    """
+    _follow(source, to, settings_module.load(settings), plot, as_json)
+
+
+@app.command()
+def demo(
+    to: Output = Path("lookback-out/demo"),
+    events: Annotated[int, typer.Option(help="Galaxies to render.", min=1)] = 360,
+    seed: Annotated[int, typer.Option(help="The same seed renders the same night.")] = 20261123,
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Render a small SIMULATED night and run it: redshifts in a minute, nothing to prepare.
+
+    Example: lookback demo --plot night.png
+    """
+    from dispatcher.demo import render_night
+
+    console = Console(stderr=True)
+    archive = to / "night.sqlite"
+    if not archive.exists():
+        console.print(f"Rendering a simulated night of {events} galaxies into {archive} ...")
+        render_night(archive, events, seed)
+    _follow(str(archive), to, settings_module.load(None), plot, as_json, tense="test")
+
+
+def _follow(
+    source: str,
+    output: Path,
+    settings: settings_module.Settings,
+    plot: Path | None,
+    as_json: bool,
+    tense: str = "current",
+) -> None:
+    from dispatcher import report, service, view
+
+    console = Console(stderr=True)
+    memory = report.PeakMemory()
+
+    async def follow() -> bool:
+        stopping = asyncio.Event()
+        _stop_on_signals(stopping)
+        async with service.prepare(source, output, settings, tense=tense) as run:
+            structlog.contextvars.bind_contextvars(run=run.run_id)
+            shown = asyncio.create_task(view.watch(run, console))
+            measured = asyncio.create_task(_repeat(memory.sample, 0.25))
+            try:
+                await service.follow(run, stopping)
+            finally:
+                shown.cancel()
+                measured.cancel()
+            figures = report.summary(run, memory.mib)
+            report.store(figures, output)
+            if plot:
+                report.plot(run, plot)
+            if as_json:
+                typer.echo(json.dumps(figures))
+            else:
+                report.show(run, figures, Console(), output)
+            return run.totals().balanced and not run.lane.unbalanced()
+
+    if not asyncio.run(follow()):
+        raise LaneStopped("the books do not balance; `lookback reconcile` names what is missing")
+
+
+@app.command()
+def reconcile(
+    source: Source,
+    to: Output = Path("lookback-out"),
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prove from source and sinks alone that nothing is missing and nothing is doubled.
+
+    Example: lookback reconcile night-of-alerts/ --to results/
+    """
+    from dispatcher.reconcile import reconcile as compare
+
+    report = asyncio.run(compare(source, to, settings_module.load(settings)))
+    if as_json:
+        findings = [{"what": each.what, "where": each.where} for each in report.findings]
+        typer.echo(json.dumps({"books": report.totals.to_json(), "findings": findings}))
+    else:
+        for each in report.findings:
+            typer.echo(f"{each.what}: {each.where}")
+        typer.echo(f"{report.totals}")
+        typer.echo("proved" if report.proved else f"{len(report.findings)} findings")
+    if not report.proved:
+        raise SystemExit(1)
+
+
+@app.command()
+def inspect(
+    source: Source,
+    partition: Annotated[str | None, typer.Option(help="File or partition in the source.")] = None,
+    offset: Annotated[int, typer.Option(help="Place in the partition.", min=0)] = 0,
+    settings: SettingsFile = None,
+    png: Annotated[Path | None, typer.Option(help="Draw the stamp into this PNG file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one event: what it decodes to, its stamp, and its verdict.
+
+    Example: lookback inspect night-of-alerts/ --partition 2475433850015015001.avro
+    """
+    from dispatcher.inspect import inspect as look
+
+    found = asyncio.run(look(source, partition, offset, settings_module.load(settings), png))
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        _print_tree(found)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or a TOML file.")],
+    data: Annotated[Path, typer.Option(help="Folder with the training data.")],
+    out: Annotated[Path, typer.Option(help="Folder for weights and metrics; resumes there.")],
+) -> None:
+    """Train the model; stopped, the same command goes on where it was.
+
+    Example: lookback train first-light --data sdss/ --out training/
+    """
+    from workers.training import train as train_model
+
+    weights = train_model(recipe, data, out, on_progress=typer.echo)
+    typer.echo(f"weights: {weights}")
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Folder with the evaluation data.")],
+    weights: Annotated[Path | None, typer.Option(help="Default: the shipped weights.")] = None,
+) -> None:
+    """Print the model's metrics on held-out data as one JSON object.
+
+    Example: lookback evaluate --data sdss/
+    """
+    from workers.training import evaluate as evaluate_model
+
+    typer.echo(json.dumps(evaluate_model(weights, data), indent=2))
+
+
+@app.command()
+def settings() -> None:
+    """List every setting with its default, unit and meaning."""
+    typer.echo(settings_module.reference(), nl=False)
+
+
+def _stop_on_signals(stopping: asyncio.Event) -> None:
+    """First signal: finish what is under way. Second: end at once; the state is safe."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if stopping.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+
+
+async def _repeat(work: Callable[[], None], every_s: float) -> None:
+    while True:
+        work()
+        await asyncio.sleep(every_s)
+
+
+def _print_tree(fields: dict[str, Any], indent: int = 0) -> None:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            typer.echo(f"{' ' * indent}{name}")
+            _print_tree(value, indent + 2)
+        else:
+            typer.echo(f"{' ' * indent}{name:<{24 - indent}} {value}")

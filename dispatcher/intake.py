@@ -1,0 +1,49 @@
+"""From a delivery to a question for the model, or to a conclusion that needs no model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from dispatcher.books import Outcome
+from dispatcher.checkpoint import Checkpoint
+from dispatcher.conclusions import Clerk, Conclusion
+from dispatcher.errands import Errand, Question
+from ingest.codecs import Decoder
+from ingest.errors import DecodeError, NotApplicable
+from ingest.stamps.resolve import Resolver
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Decode, filter, drop what was seen before, resolve the stamp: in this order.
+
+    Filtering comes before the look at seen keys, so that widening a filter later does not
+    find its events marked as seen.
+    """
+
+    decoder: Decoder
+    resolver: Resolver
+    checkpoint: Checkpoint
+    clerk: Clerk
+    surveys: Collection[str] = ()
+
+    async def examine(self, errand: Errand) -> Question | Conclusion:
+        """Take one errand as far as it goes without a worker. Never raises for bad input."""
+        try:
+            event = await self.decoder.decode(errand.delivery)
+        except DecodeError as error:
+            return self.clerk.dead(errand, error)
+        if self.surveys and event.survey not in self.surveys:
+            return self.clerk.passed_over(errand, Outcome.FILTERED)
+        key = event.key(self.clerk.model.key)
+        position = errand.delivery.position
+        if self.checkpoint.first_seen(key, position) != position:
+            return self.clerk.passed_over(errand, Outcome.DUPLICATE)
+        try:
+            stamp = await self.resolver.resolve(event)
+        except NotApplicable as why:
+            return self.clerk.not_applicable(errand, event, why)
+        except DecodeError as error:
+            return self.clerk.dead(errand, error, event)
+        return Question(errand, event, stamp, key)

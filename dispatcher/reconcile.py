@@ -1,0 +1,213 @@
+"""Prove the books from outside: from the source and the sinks alone.
+
+Every event of the source is looked for in every sink and among the dead letters. One that
+is in neither must be a duplicate of one that is, or filtered; else it is missing. Nothing
+that the dispatcher remembers is used, except at the end, to compare its books with what was
+found.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from dispatcher.books import Outcome, Totals
+from dispatcher.checkpoint import Checkpoint
+from dispatcher.errors import SettingsError
+from dispatcher.service import STATE_FILE, identify_model, open_intake_parts
+from dispatcher.settings import Settings
+from ingest.codecs import Decoder
+from ingest.errors import DecodeError
+from ingest.events import Delivery, Event, Position
+from ingest.sources import open_source
+from sinks import open_dead_letters, open_sink
+from sinks.record import Status
+
+_ESTIMATED: Final = frozenset({Status.OK})
+_FETCH: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong: `what` (missing, doubled, stray), and where."""
+
+    what: str
+    where: str
+
+
+@dataclass(slots=True)
+class Shelf:
+    """What one sink holds: a row per position, and how often each key occurs."""
+
+    name: str
+    statuses: dict[Position, str] = field(default_factory=dict)
+    keys: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The books as source and sinks tell them, and everything that does not fit."""
+
+    totals: Totals
+    findings: list[Finding]
+
+    @property
+    def proved(self) -> bool:
+        """Whether nothing is missing, doubled or stray."""
+        return not self.findings
+
+
+async def reconcile(location: str, output: Path, settings: Settings) -> Report:
+    """Compare the source at `location` with the sinks in `output`.
+
+    Raises:
+        IngestError, SinkError, SettingsError: source, sinks or output cannot be read.
+    """
+    if not output.is_dir():
+        raise SettingsError(f"{output} is not a folder: give the one that `lookback run` wrote to")
+    async with AsyncExitStack() as stack:
+        shelves = [await _read_sink(stack, output / name) for name in settings.sinks.required]
+        dead = await _read_dead_letters(stack, output / settings.sinks.dead_letters)
+        decoder, _ = open_intake_parts(stack, settings)
+        search = _Search(
+            shelves,
+            dead,
+            decoder,
+            settings.ingest.surveys,
+            identify_model(settings.workers.weights).key,
+        )
+        async for delivery in _everything(location):
+            await search.look_for(delivery)
+        search.look_for_strays()
+        totals = Totals(search.received, search.outcomes, search.open)
+        findings = [*search.findings, *_compare(output, location, totals)]
+        return Report(totals, findings)
+
+
+@dataclass(slots=True)
+class _Search:
+    shelves: list[Shelf]
+    dead: Shelf
+    decoder: Decoder
+    surveys: Collection[str]
+    model_key: str
+    received: int = 0
+    open: int = 0
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+    _met: set[Position] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        for shelf in (*self.shelves, self.dead):
+            for key, count in shelf.keys.items():
+                if count > 1:
+                    self._note("doubled", f"{key} is {count} times in {shelf.name}")
+
+    async def look_for(self, delivery: Delivery) -> None:
+        """Find out what became of one delivery."""
+        self.received += 1
+        position = delivery.position
+        self._met.add(position)
+        holding = [shelf for shelf in self.shelves if position in shelf.statuses]
+        if position in self.dead.statuses:
+            self.outcomes[Outcome.DEAD] += 1
+            if holding:
+                self._note("doubled", f"{position} is a dead letter and in {holding[0].name}")
+        elif holding:
+            status = holding[0].statuses[position]
+            written = status in _ESTIMATED
+            self.outcomes[Outcome.WRITTEN if written else Outcome.NOT_APPLICABLE] += 1
+            for shelf in self.shelves:
+                if shelf not in holding:
+                    self._note("missing", f"{position} is not in {shelf.name}")
+        else:
+            await self._explain_absence(delivery)
+
+    async def _explain_absence(self, delivery: Delivery) -> None:
+        try:
+            event: Event | None = await self.decoder.decode(delivery)
+        except DecodeError:
+            event = None
+        if event and self.surveys and event.survey not in self.surveys:
+            self.outcomes[Outcome.FILTERED] += 1
+        elif event and self._is_stored(event.key(self.model_key)):
+            self.outcomes[Outcome.DUPLICATE] += 1
+        else:
+            self.open += 1
+            self._note("missing", f"{delivery.position} is in no sink and not a dead letter")
+
+    def _is_stored(self, key: str) -> bool:
+        return key in self.dead.keys or all(key in shelf.keys for shelf in self.shelves)
+
+    def look_for_strays(self) -> None:
+        """Rows whose position the source does not have."""
+        for shelf in (*self.shelves, self.dead):
+            for position in shelf.statuses.keys() - self._met:
+                self._note("stray", f"{position} is in {shelf.name} and not in the source")
+
+    def _note(self, what: str, where: str) -> None:
+        self.findings.append(Finding(what, where))
+
+
+async def _everything(location: str) -> AsyncIterator[Delivery]:
+    source = open_source(location)
+    await source.open(lambda _: 0)
+    try:
+        while not source.exhausted:
+            for delivery in await source.take(_FETCH):
+                yield delivery
+    finally:
+        await source.close()
+
+
+async def _read_sink(stack: AsyncExitStack, path: Path) -> Shelf:
+    if not path.exists():
+        raise SettingsError(f"{path} does not exist: name the sinks of the run with --settings")
+    sink = open_sink(path)
+    await sink.open()
+    stack.push_async_callback(sink.close)
+    shelf = Shelf(sink.name)
+    async for stored in sink.scan():
+        position = Position(stored.src_topic, stored.src_partition, stored.src_offset)
+        shelf.statuses[position] = stored.status
+        shelf.keys[stored.result_id] += 1
+    return shelf
+
+
+async def _read_dead_letters(stack: AsyncExitStack, path: Path) -> Shelf:
+    letters = open_dead_letters(path)
+    await letters.open()
+    stack.push_async_callback(letters.close)
+    shelf = Shelf(letters.name)
+    async for letter in letters.scan():
+        position = Position(letter.src_topic, letter.src_partition, letter.src_offset)
+        shelf.statuses[position] = letter.reason
+        shelf.keys[letter.result_id or str(position)] += 1
+    return shelf
+
+
+def _compare(output: Path, location: str, found: Totals) -> list[Finding]:
+    """The dispatcher's own books against what was found; nothing to compare without a state."""
+    if not (output / STATE_FILE).exists():
+        return []
+    checkpoint = Checkpoint(output / STATE_FILE)
+    try:
+        states = checkpoint.states(open_source(location).name)
+    finally:
+        checkpoint.close()
+    booked = Counter[Outcome]()
+    for state in states.values():
+        booked.update(state.outcomes)
+    return [
+        Finding(
+            "unbalanced",
+            f"the books say {booked[outcome]} {outcome.value}, source and sinks say "
+            f"{found.outcomes.get(outcome, 0)}",
+        )
+        for outcome in Outcome
+        if booked[outcome] != found.outcomes.get(outcome, 0)
+    ]

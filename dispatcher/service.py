@@ -1,0 +1,158 @@
+"""A run: everything that one settings file and one source ask for, put together and taken down."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dispatcher.batching import Batcher, BatchLimits
+from dispatcher.books import Totals
+from dispatcher.checkpoint import Checkpoint
+from dispatcher.clock import Clock, SystemClock
+from dispatcher.conclusions import Clerk
+from dispatcher.credit import Credit
+from dispatcher.groups import GroupRunner, ModelIdentity
+from dispatcher.intake import Intake
+from dispatcher.invokers import Invoker
+from dispatcher.invokers.local import LocalInvoker
+from dispatcher.lane import Lane
+from dispatcher.night import Night
+from dispatcher.settings import Settings
+from dispatcher.triage import Triage
+from dispatcher.writer import Writer
+from fmi.rendezvous import Rendezvous
+from ingest.codecs import Decoder
+from ingest.schemas import open_schemas
+from ingest.sources import open_source
+from ingest.stamps.resolve import Resolver
+from sinks import open_dead_letters, open_sink
+from workers.weights import identify
+from workers.wire import BYTES_PER_ITEM
+
+STATE_FILE = "state.sqlite"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run while it lasts: the lane, what it counts, and how long it took to get ready."""
+
+    lane: Lane
+    night: Night
+    run_id: str
+    cold_start_s: float
+
+    def totals(self) -> Totals:
+        """The books as they stand."""
+        return self.lane.totals()
+
+
+@asynccontextmanager
+async def prepare(
+    location: str,
+    output: Path,
+    settings: Settings,
+    *,
+    tense: str = "current",
+    invoker: Invoker | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[Run]:
+    """Open sinks, state, workers and rendezvous for one run; yields when all are ready.
+
+    `invoker` replaces the local worker processes. On leaving, everything is closed, also
+    after an error.
+
+    Raises:
+        IngestError, SinkError, DispatcherError: something cannot be opened; one line says what.
+    """
+    clock = clock or SystemClock()
+    started = clock.monotonic()
+    model = identify_model(settings.workers.weights)
+    run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(clock.now()))}-{secrets.token_hex(3)}"
+    source = open_source(location)  # first: a wrong path should not cost a start of workers
+    async with AsyncExitStack() as stack:
+        output.mkdir(parents=True, exist_ok=True)
+        writer = await _open_writer(stack, output, settings)
+        checkpoint = Checkpoint(output / STATE_FILE)
+        stack.callback(checkpoint.close)
+        rendezvous = Rendezvous()
+        await rendezvous.start()
+        stack.push_async_callback(rendezvous.close)
+        invoker = invoker or _local(settings)
+        stack.push_async_callback(invoker.close)
+        await invoker.open()
+        clerk = Clerk(run_id, model, clock, tense)
+        decoder, resolver = open_intake_parts(stack, settings)
+        night = Night(clock)
+        groups = GroupRunner(
+            invoker,
+            rendezvous,
+            model,
+            run_id,
+            ranks=min(settings.workers.ranks, invoker.slots),
+            deadline_s=settings.workers.deadline_s,
+        )
+        limits = BatchLimits(
+            settings.batch.items, settings.batch.max_bytes, settings.batch.max_age_s
+        )
+        lane = Lane(
+            source=source,
+            intake=Intake(decoder, resolver, checkpoint, clerk, settings.ingest.surveys),
+            batcher=Batcher(limits, BYTES_PER_ITEM, clock),
+            triage=Triage(groups, settings.workers.attempts),
+            writer=writer,
+            checkpoint=checkpoint,
+            credit=Credit(settings.flow.items, round(settings.flow.mib * 2**20), clock),
+            clock=clock,
+            settings=settings,
+            on_conclusion=night.count,
+        )
+        yield Run(lane, night, run_id, cold_start_s=clock.monotonic() - started)
+
+
+def identify_model(weights: Path | None) -> ModelIdentity:
+    """Name and hash of the model that a run asks for, without loading it."""
+    card = identify(weights)
+    return ModelIdentity(card.name, card.version, card.sha256, card.calibration_id)
+
+
+def _local(settings: Settings) -> LocalInvoker:
+    weights = settings.workers.weights
+    environment = {"LOOKBACK_WEIGHTS": str(weights.resolve())} if weights else {}
+    return LocalInvoker(settings.workers.count, environment)
+
+
+def open_intake_parts(stack: AsyncExitStack, settings: Settings) -> tuple[Decoder, Resolver]:
+    """Decoder and resolver as the settings want them; closed with `stack`."""
+    limit = round(settings.ingest.max_event_mib * 2**20)
+    schemas = open_schemas(settings.ingest.schemas, settings.ingest.registry)
+    stack.push_async_callback(schemas.close)
+    resolver = Resolver(settings.ingest.allow, settings.ingest.frames)
+    stack.push_async_callback(resolver.close)
+    return Decoder(schemas, max_bytes=limit), resolver
+
+
+async def _open_writer(stack: AsyncExitStack, output: Path, settings: Settings) -> Writer:
+    sinks = [open_sink(output / name) for name in settings.sinks.required]
+    dead_letters = open_dead_letters(output / settings.sinks.dead_letters)
+    for each in (*sinks, dead_letters):
+        await each.open()
+        stack.push_async_callback(each.close)
+    return Writer(sinks, dead_letters, settings.sinks.batch)
+
+
+async def follow(run: Run, stopping: asyncio.Event) -> None:
+    """Run the lane to its end, or until `stopping` is set."""
+    lane = asyncio.create_task(run.lane.run())
+    watch = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({lane, watch}, return_when=asyncio.FIRST_COMPLETED)
+        run.lane.stop()
+        await lane
+    finally:
+        watch.cancel()
+        lane.cancel()

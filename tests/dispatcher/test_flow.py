@@ -1,0 +1,102 @@
+"""Credit, batches, books, latency: the bookkeeping of the lane."""
+
+import asyncio
+import random
+
+import pytest
+
+from dispatcher.batching import Batcher, BatchLimits
+from dispatcher.books import Books, Outcome
+from dispatcher.clock import ManualClock
+from dispatcher.credit import Credit
+from dispatcher.latency import LatencyHistogram
+
+
+async def test_credit_is_granted_up_to_the_limit_and_waited_for_beyond_it():
+    credit = Credit(max_items=10, max_bytes=1000, clock=ManualClock())
+    assert await credit.take(8) == 8
+    assert await credit.take(8) == 2
+    more = asyncio.create_task(credit.take(8))
+    await asyncio.sleep(0)
+    assert not more.done()
+    credit.give_back(3, 0)
+    assert await more == 3
+
+
+async def test_bytes_hold_the_next_fetch_back():
+    credit = Credit(max_items=10, max_bytes=1000, clock=ManualClock())
+    await credit.take(1)
+    credit.charge(1500)
+    waiting = asyncio.create_task(credit.take(1))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    credit.give_back(1, 1500)
+    assert await waiting == 1
+
+
+async def test_closing_wakes_whoever_waits():
+    credit = Credit(max_items=1, max_bytes=1000, clock=ManualClock())
+    await credit.take(1)
+    waiting = asyncio.create_task(credit.take(1))
+    await asyncio.sleep(0)
+    credit.close()
+    assert await waiting == 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "closes_at"),
+    [(BatchLimits(3, 10**9, 1.0), 3), (BatchLimits(100, 250, 1.0), 2)],
+    ids=["count", "bytes"],
+)
+def test_a_batch_closes_by_count_or_bytes(limits, closes_at):
+    batcher = Batcher(limits, item_bytes=100, clock=ManualClock())
+    for n in range(1, closes_at):
+        assert batcher.add(n) is None
+    assert batcher.add(closes_at) == list(range(1, closes_at + 1))
+    assert batcher.close() is None
+
+
+def test_a_batch_is_as_old_as_its_oldest_item():
+    clock = ManualClock()
+    batcher = Batcher(BatchLimits(100, 10**9, age_s=2.0), 1, clock)
+    assert batcher.due_in() is None
+    batcher.add("first")
+    clock.advance(1.5)
+    batcher.add("second")
+    assert batcher.due_in() == pytest.approx(0.5)
+    clock.advance(0.5)
+    assert batcher.due_in() == pytest.approx(0.0)
+
+
+def test_books_show_what_is_missing_and_where():
+    books = Books({"a": {Outcome.WRITTEN: 5}})
+    books.receive("a")
+    books.receive("b")
+    books.settle("b", Outcome.DEAD)
+    assert books.totals({"a": 1}).balanced
+    lost = books.totals({})
+    assert not lost.balanced
+    assert lost.difference == 1
+    assert "≠" in str(lost)
+    assert books.unbalanced({}) == ["a"]
+
+
+def test_two_errors_do_not_hide_each_other():
+    books = Books()
+    books.receive("a")  # lost
+    books.settle("b", Outcome.WRITTEN)  # from nowhere
+    assert books.totals({}).balanced
+    assert books.unbalanced({}) == ["a", "b"]
+
+
+def test_latency_quantiles_are_right_to_two_per_cent():
+    source = random.Random(7)
+    values = sorted(source.lognormvariate(-1, 1) for _ in range(20_000))
+    histogram = LatencyHistogram()
+    for each in values:
+        histogram.add(each)
+    for fraction in (0.5, 0.98):
+        assert histogram.quantile(fraction) == pytest.approx(
+            values[int(fraction * len(values))], rel=0.02
+        )
+    assert LatencyHistogram().quantile(0.5) is None

@@ -1,0 +1,151 @@
+"""One contract for every invoker: the gang runs together, failures come back as answers."""
+
+import asyncio
+import json
+import os
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dispatcher.errors import FunctionError, TimedOut, WorkerLost
+from dispatcher.invokers import InlineInvoker, Slots
+from dispatcher.invokers.local import LocalInvoker
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(params=["inline", "local"])
+async def invoker(request, monkeypatch):
+    monkeypatch.syspath_prepend(str(HERE))
+    if request.param == "inline":
+        import handlers
+
+        made = InlineInvoker(handlers.handler, slots=2)
+    else:
+        made = LocalInvoker(2, {"PYTHONPATH": str(HERE)}, handler="handlers.handler")
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def local():
+    made = LocalInvoker(2, {"PYTHONPATH": str(HERE)}, handler="handlers.handler")
+    await made.open()
+    yield made
+    await made.close()
+
+
+def deed(**event):
+    return json.dumps(event).encode()
+
+
+async def test_each_payload_gets_its_answer(invoker):
+    answers = await invoker.invoke([deed(n=0), deed(n=1)], deadline_s=10)
+    assert [json.loads(each)["event"]["n"] for each in answers] == [0, 1]
+    assert all(8000 < json.loads(each)["left_ms"] <= 10_000 for each in answers)
+
+
+async def test_an_error_in_one_does_not_hide_the_other(invoker):
+    bad, good = await invoker.invoke([deed(deed="raise"), deed(n=1)], deadline_s=10)
+    assert isinstance(bad, FunctionError)
+    assert "ValueError: no good" in str(bad)
+    assert json.loads(good)["event"]["n"] == 1
+
+
+async def test_a_late_answer_is_a_time_out(invoker):
+    (late,) = await invoker.invoke([deed(deed="sleep", seconds=1.0)], deadline_s=0.3)
+    assert isinstance(late, TimedOut)
+    (good,) = await invoker.invoke([deed(n=1)], deadline_s=10)
+    assert json.loads(good)["event"]["n"] == 1
+
+
+async def test_a_gang_gets_all_its_slots_at_once(invoker):
+    """Two gangs of two on two slots: interleaved they would wait for each other for ever."""
+    gangs = [
+        invoker.invoke([deed(deed="sleep", seconds=0.05), deed(n=n)], deadline_s=10)
+        for n in range(4)
+    ]
+    answers = await asyncio.gather(*gangs)
+    assert [json.loads(gang[1])["event"]["n"] for gang in answers] == [0, 1, 2, 3]
+
+
+async def test_a_dead_worker_is_named_and_replaced(local):
+    dead, good = await local.invoke([deed(deed="die"), deed(n=1)], deadline_s=10)
+    assert isinstance(dead, WorkerLost)
+    assert "exit code 3" in str(dead)
+    assert "about to end" in str(dead)
+    assert json.loads(good)["event"]["n"] == 1
+    again = await local.invoke([deed(n=2), deed(n=3)], deadline_s=10)
+    assert [json.loads(each)["event"]["n"] for each in again] == [2, 3]
+
+
+async def test_a_worker_killed_while_idle_is_replaced(local):
+    for pid in local.pids:
+        os.kill(pid, 9)
+    answers = await local.invoke([deed(n=0), deed(n=1)], deadline_s=10)
+    assert (
+        sum(isinstance(each, bytes) for each in answers)
+        + sum(isinstance(each, WorkerLost) for each in answers)
+        == 2
+    )
+    answers = await local.invoke([deed(n=0), deed(n=1)], deadline_s=10)
+    assert all(isinstance(each, bytes) for each in answers)
+
+
+async def test_an_answer_over_six_megabytes_is_an_error(local):
+    (answer,) = await local.invoke([deed(deed="large", bytes=6_400_000)], deadline_s=10)
+    assert isinstance(answer, FunctionError)
+    assert "6 MB" in str(answer)
+
+
+async def test_a_handler_that_cannot_be_loaded_says_why():
+    broken = LocalInvoker(1, handler="no_such_module.handler")
+    with pytest.raises(FunctionError, match="no_such_module"):
+        await broken.open()
+    await broken.close()
+
+
+async def test_no_worker_outlives_its_invoker(local):
+    processes = [psutil.Process(pid) for pid in local.pids]
+    await local.close()
+    assert not any(each.is_running() for each in processes)
+
+
+async def test_a_gang_that_cannot_fit_is_refused_at_once(local):
+    with pytest.raises(ValueError, match="does not fit"):
+        await local.invoke([deed()] * 3, deadline_s=1)
+
+
+async def test_large_gangs_are_not_starved_by_small_ones():
+    slots, order = Slots(2), []
+
+    async def gang(size, name):
+        await slots.take(size)
+        order.append(name)
+        await asyncio.sleep(0)
+        await slots.give_back(size)
+
+    await slots.take(1)
+    waiting = [asyncio.create_task(gang(2, "large"))]
+    await asyncio.sleep(0)
+    waiting += [asyncio.create_task(gang(1, f"small {i}")) for i in range(3)]
+    await asyncio.sleep(0)
+    await slots.give_back(1)
+    await asyncio.gather(*waiting)
+    assert order[0] == "large"
+
+
+async def test_a_gang_that_gives_up_waiting_leaves_the_queue():
+    slots = Slots(1)
+    await slots.take(1)
+    impatient = asyncio.create_task(slots.take(1))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    await asyncio.gather(impatient, return_exceptions=True)
+    await slots.give_back(1)
+    started = time.monotonic()
+    await asyncio.wait_for(slots.take(1), 1)
+    assert time.monotonic() - started < 1
