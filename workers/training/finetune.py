@@ -1,0 +1,226 @@
+"""Fine-tuning: everything behind the encoder, which stays as pre-training left it.
+
+The label is a redshift bin, smoothed by a normal of a bin or two; the loss is the cross entropy
+with the model's density over the bins. The encoder is frozen, so its output is computed once for
+some orientations of each cutout, and an epoch costs a fifth of what it would.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from workers.astromae import AstroMAE
+from workers.density import Grid
+from workers.training.cutouts import Cutouts
+from workers.training.metrics import point_metrics
+from workers.training.pretrain import rate_at
+from workers.training.recipe import Recipe
+from workers.transform import InputTransform
+
+ORIENTATIONS: Final = (0, 1, 4, 5)
+"""Orientations whose encoder output is kept: half of the eight, for half of the time."""
+
+_CHUNK: Final = 256
+
+Note = Callable[..., None]
+
+
+def turn(images: Tensor, orientation: int) -> Tensor:
+    """One of the eight orientations of a square image."""
+    turned = torch.rot90(images, orientation % 4, dims=(2, 3))
+    return turned.flip(3) if orientation >= 4 else turned
+
+
+def run(
+    model: AstroMAE,
+    transform: InputTransform,
+    train: Cutouts,
+    validation: Cutouts,
+    recipe: Recipe,
+    out: Path,
+    note: Note,
+) -> float:
+    """Fine-tune `model` in place; returns the temperature that calibrates its density."""
+    tuner = _Tuner(model, transform, train, validation, recipe, out, note)
+    tuner.fit()
+    return tuner.calibrate()
+
+
+class _Tuner:
+    def __init__(
+        self,
+        model: AstroMAE,
+        transform: InputTransform,
+        train: Cutouts,
+        validation: Cutouts,
+        recipe: Recipe,
+        out: Path,
+        note: Note,
+    ) -> None:
+        self.model, self.transform, self.recipe, self.out = model, transform, recipe, out
+        self.note = note
+        self.grid = Grid(recipe.bins, recipe.z_max)
+        self.rng = np.random.default_rng(recipe.seed)
+        self.real = np.flatnonzero(~train.simulated)
+        self.galaxies = np.flatnonzero(train.kind == "galaxy")
+        self.quasars = np.flatnonzero((train.kind == "quasar") & train.simulated)
+        self.validation = validation
+        self.images = torch.from_numpy(train.images)
+        self.magnitudes = torch.from_numpy(train.magnitudes)
+        self.bins = self.grid.position(torch.from_numpy(train.z))
+        self.features = self._features(train)
+        self.validation_features = self._encode(torch.from_numpy(validation.images), 0)
+        for parameter in (*model.blocks.parameters(), *model.patch_embed.parameters()):
+            parameter.requires_grad_(requires_grad=False)
+        model.cls_token.requires_grad_(requires_grad=False)
+        self.average = torch.optim.swa_utils.AveragedModel(
+            model,
+            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.finetuning.average),
+            use_buffers=True,
+        )
+
+    def fit(self) -> None:
+        """All epochs, from where an earlier run stopped."""
+        settings = self.recipe.finetuning
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, weight_decay=settings.decay)
+        state, start = self.out / "finetuning.pt", 0
+        if state.exists():
+            stored = torch.load(state, weights_only=True)
+            self.model.load_state_dict(stored["model"])
+            self.average.load_state_dict(stored["average"])
+            optimizer.load_state_dict(stored["optimizer"])
+            start = stored["epoch"]
+        for epoch in range(start, settings.epochs):
+            self._epoch(optimizer, epoch)
+            torch.save(
+                {
+                    "model": self.model.state_dict(),
+                    "average": self.average.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "epoch": epoch + 1,
+                },
+                state,
+            )
+        self.model.load_state_dict(self.average.module.state_dict())
+
+    def calibrate(self) -> float:
+        """The temperature under which the validation set is most likely."""
+        logits = self._validation_logits(self.model)
+        labels = self.grid.position(torch.from_numpy(self.validation.z)).long()
+        temperatures = torch.linspace(0.5, 3.0, 126)
+        losses = [nn.functional.cross_entropy(logits / t, labels).item() for t in temperatures]
+        best = float(temperatures[int(np.argmin(losses))])
+        self.note(stage="calibration", temperature=best, loss=min(losses))
+        return best
+
+    def _epoch(self, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+        settings, started, losses = self.recipe.finetuning, time.perf_counter(), []
+        rows = self._draw()
+        batches = [
+            rows[i : i + settings.batch] for i in range(0, len(rows) - 1, settings.batch)
+        ]
+        self._training_mode()
+        for i, batch in enumerate(batches):
+            rate = rate_at(
+                epoch * len(batches) + i, settings.epochs * len(batches), settings.rate, 0.03
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            loss = self._loss(torch.from_numpy(batch))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            self.average.update_parameters(self.model)
+            losses.append(loss.item())
+        seconds = time.perf_counter() - started
+        self.note(
+            stage="finetuning",
+            epoch=epoch + 1,
+            loss=float(np.mean(losses)),
+            seconds=seconds,
+            **self._validate(),
+        )
+
+    def _draw(self) -> np.ndarray[Any, Any]:
+        settings = self.recipe.finetuning
+        shares = [
+            (self.galaxies, settings.galaxy_share),
+            (self.real, settings.real_quasar_share),
+            (self.quasars, 1 - settings.galaxy_share - settings.real_quasar_share),
+        ]
+        parts = [
+            self.rng.choice(rows, round(share * settings.epoch_rows))
+            for rows, share in shares
+            if len(rows)
+        ]
+        return self.rng.permutation(np.concatenate(parts))
+
+    def _loss(self, rows: Tensor) -> Tensor:
+        settings = self.recipe.finetuning
+        which = int(self.rng.integers(len(ORIENTATIONS)))
+        images = turn(self.transform.images(self.images[rows]), ORIENTATIONS[which])
+        noise = settings.magnitude_noise * torch.randn(len(rows), 5)
+        magnitudes = self.transform.magnitudes(self.magnitudes[rows] + noise)
+        encoded = self.features[which, rows].float()
+        logits = self.model.fuse(encoded, images, magnitudes)
+        target = self.grid.smooth(self.bins[rows], settings.label_width)
+        return -(target * torch.log_softmax(logits, dim=1)).sum(dim=1).mean()
+
+    def _training_mode(self) -> None:
+        """Batch norms of the frozen encoder keep their statistics."""
+        self.model.train()
+        self.model.blocks.eval()
+
+    def _features(self, train: Cutouts) -> Tensor:
+        """Encoder output [orientations, n, 192], float16, kept beside the run."""
+        path = self.out / "features.npy"
+        if not path.exists():
+            images = torch.from_numpy(train.images)
+            features = [self._encode(images, each).half() for each in ORIENTATIONS]
+            np.save(path, torch.stack(features).numpy(), allow_pickle=False)
+        return torch.from_numpy(np.load(path, allow_pickle=False))
+
+    def _encode(self, images: Tensor, orientation: int) -> Tensor:
+        self.model.eval()
+        with torch.inference_mode():
+            parts = [
+                self.model.encode(turn(self.transform.images(part), orientation))
+                for part in images.split(_CHUNK)
+            ]
+        return torch.cat(parts).clone()
+
+    def _validation_logits(self, model: AstroMAE) -> Tensor:
+        model.eval()
+        images = self.transform.images(torch.from_numpy(self.validation.images))
+        magnitudes = self.transform.magnitudes(torch.from_numpy(self.validation.magnitudes))
+        with torch.inference_mode():
+            parts = [
+                model.fuse(self.validation_features[i : i + _CHUNK], *pair)
+                for i, pair in zip(
+                    range(0, len(images), _CHUNK),
+                    zip(images.split(_CHUNK), magnitudes.split(_CHUNK), strict=True),
+                    strict=True,
+                )
+            ]
+        return torch.cat(parts).clone()
+
+    def _validate(self) -> dict[str, float]:
+        """NMAD and outliers of the averaged model on the validation set, by kind."""
+        logits = self._validation_logits(self.average.module)
+        z = self.grid.quantiles(torch.softmax(logits, dim=1), (0.5,))[:, 0].numpy()
+        found = {}
+        for name, which in {
+            "galaxy": self.validation.kind == "galaxy",
+            "real": ~self.validation.simulated & (self.validation.z >= 2.7),
+        }.items():
+            metrics = point_metrics(z[which], self.validation.z[which])
+            found[f"{name}_nmad"], found[f"{name}_out"] = metrics["nmad"], metrics["outliers"]
+        return found

@@ -1,0 +1,84 @@
+"""A recipe: everything that decides what comes out of a training run."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+_SHIPPED: Final = Path(__file__).with_name("recipes")
+
+
+class RecipeError(ValueError):
+    """A recipe does not exist or does not have the right keys."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(_Part):
+    """How many rows of what."""
+
+    galaxies: int
+    quasars: int
+    """Simulated ones; the real ones are all taken."""
+
+
+class Pretraining(_Part):
+    """Masked autoencoding of the encoder."""
+
+    epochs: int
+    batch: int = 128
+    mask: float = 0.75
+    rate: float = 1e-3
+    decay: float = 0.05
+
+
+class FineTuning(_Part):
+    """Everything behind the frozen encoder."""
+
+    epochs: int
+    epoch_rows: int
+    galaxy_share: float = 0.4
+    real_quasar_share: float = 0.25
+    batch: int = 256
+    rate: float = 6e-4
+    decay: float = 0.02
+    average: float = 0.99
+    """Decay per step of the moving average of the weights."""
+    label_width: float = 1.5
+    """Standard deviation of the smoothed label, in bins."""
+    magnitude_noise: float = 0.03
+
+
+class Recipe(_Part):
+    """One training run, start to end."""
+
+    name: str
+    version: str
+    seed: int
+    bins: int
+    z_max: float
+    threads: int = 1
+    data: Data
+    pretraining: Pretraining
+    finetuning: FineTuning
+
+
+def load(recipe: Path | str) -> Recipe:
+    """Read a shipped recipe by its name, or a TOML file.
+
+    Raises:
+        RecipeError: there is none, or a key is wrong.
+    """
+    path = Path(recipe) if Path(recipe).suffix == ".toml" else _SHIPPED / f"{recipe}.toml"
+    if not path.exists():
+        shipped = ", ".join(sorted(each.stem for each in _SHIPPED.glob("*.toml")))
+        raise RecipeError(f"no recipe {recipe}: give a .toml file, or one of: {shipped}")
+    try:
+        return Recipe.model_validate(tomllib.loads(path.read_text()))
+    except (ValidationError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"recipe {path}: {error}") from error
