@@ -1,0 +1,5 @@
+"""`python -m dispatcher` is `lookback`."""
+
+from dispatcher.cli import main
+
+main()

@@ -1,0 +1,52 @@
+"""Quality flags of an estimate: bits, 0 = nothing to remark."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from workers.weights import Config
+
+
+class Quality(IntFlag):
+    """What to know before an estimate is used."""
+
+    BROAD = 1
+    """Half the 68 % interval is wider than 0.1 (1 + z)."""
+    SEVERAL_PEAKS = 2
+    """The mode lies outside the 68 % interval: p(z) has more than one peak."""
+    UNUSUAL_MAGNITUDES = 4
+    """A magnitude lies outside the range of the training data."""
+    EDGE_OF_GRID = 8
+    """The 95 % interval reaches the end of the redshift grid."""
+
+
+_BROAD: Final = 0.1
+_EDGE: Final = 0.98
+
+
+def flags(
+    low68: NDArray[np.floating],
+    high68: NDArray[np.floating],
+    high95: NDArray[np.floating],
+    mode: NDArray[np.floating],
+    median: NDArray[np.floating],
+    magnitudes: NDArray[np.floating],
+    config: Config,
+) -> NDArray[np.int64]:
+    """Flags [n] of estimates [n] with magnitudes [n, 5]."""
+    low, high = np.array(config.magnitude_range).T
+    found = {
+        Quality.BROAD: (high68 - low68) > _BROAD * 2 * (1 + median),
+        Quality.SEVERAL_PEAKS: (mode < low68) | (mode > high68),
+        Quality.UNUSUAL_MAGNITUDES: ((magnitudes < low) | (magnitudes > high)).any(axis=1),
+        Quality.EDGE_OF_GRID: high95 > _EDGE * config.z_max,
+    }
+    out = np.zeros(len(median), dtype=np.int64)
+    for flag, where in found.items():
+        out |= np.where(where, int(flag), 0)
+    return out
