@@ -1,0 +1,112 @@
+"""Results as Parquet parts in a folder: for DuckDB, Arrow, Spark and the like."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sinks import schema
+from sinks.errors import SinkRefused
+from sinks.record import ResultRecord
+from sinks.sink import Stored
+
+_UNFINISHED: Final = ".unfinished"
+_SCANNED: Final = ["result_id", "src_topic", "src_partition", "src_offset", "status"]
+
+
+class ParquetSink:
+    """One part per write, named after the keys it holds.
+
+    Guarantee: a part appears whole or not at all (written aside, synced, renamed), and survives
+    a crash of process and machine. A key that is in some part is not written again: what a
+    restarted run repeats changes nothing. The keys are held in memory (about 100 bytes each).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.name = folder.name
+        self._folder = folder
+        self._schema = schema.arrow_schema()
+        self._keys: set[str] = set()
+        self._lock = asyncio.Lock()
+
+    async def open(self) -> None:
+        """See `Sink.open`."""
+        await asyncio.to_thread(self._open)
+
+    def _open(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for leftover in self._folder.glob(f"*{_UNFINISHED}"):
+                leftover.unlink()
+            for part in self._parts():
+                if pq.read_schema(part).names != self._schema.names:
+                    raise SinkRefused(
+                        f"{part} was written by another release (its columns differ): "
+                        "give another output folder"
+                    )
+                self._keys.update(pq.read_table(part, columns=["result_id"])[0].to_pylist())
+        except (OSError, pa.ArrowInvalid) as error:
+            raise self._refusal(error) from error
+
+    async def write(self, records: Sequence[ResultRecord]) -> None:
+        """See `Sink.write`."""
+        async with self._lock:
+            fresh = {r.result_id: r for r in records if r.result_id not in self._keys}
+            if fresh:
+                await asyncio.to_thread(self._write, fresh)
+                self._keys.update(fresh)
+
+    def _write(self, records: dict[str, ResultRecord]) -> None:
+        columns = zip(*(schema.values(each) for each in records.values()), strict=True)
+        arrays = [
+            pa.array(column, field.type)
+            for column, field in zip(columns, self._schema, strict=True)
+        ]
+        table = pa.Table.from_arrays(arrays, schema=self._schema)
+        name = hashlib.blake2b("".join(sorted(records)).encode(), digest_size=16).hexdigest()
+        part = self._folder / f"part-{name}.parquet"
+        unfinished = part.with_suffix(_UNFINISHED)
+        try:
+            with unfinished.open("wb") as file:
+                pq.write_table(table, file, compression="zstd")
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.rename(part)
+            _sync_folder(self._folder)
+        except OSError as error:
+            raise self._refusal(error) from error
+
+    async def scan(self) -> AsyncIterator[Stored]:
+        """See `Sink.scan`."""
+        for part in self._parts():
+            table = await asyncio.to_thread(pq.read_table, part, columns=_SCANNED)
+            for row in table.to_pylist():
+                yield Stored(**row)
+
+    async def close(self) -> None:
+        """See `Sink.close`: nothing is kept open between writes."""
+
+    def _parts(self) -> list[Path]:
+        return sorted(self._folder.glob("part-*.parquet"))
+
+    def _refusal(self, error: Any) -> SinkRefused:
+        return SinkRefused(
+            f"{self._folder} cannot be used as a Parquet sink ({error}): make room on the disk "
+            "and check the folder and its permissions, then run again"
+        )
+
+
+def _sync_folder(folder: Path) -> None:
+    """A rename is durable only when the folder is on disk, too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
