@@ -28,6 +28,7 @@ _FIRST_ID: Final = 9_100_000_000_000_000_000  # above 2**53, like the ids of the
 _FIRST_CANDID: Final = 3_000_000_000_015_000_000
 _MJD: Final = 61367.1
 _PARTITIONS: Final = 3
+_STAMP: Final = 48  # pixels; the model takes the middle 32
 
 
 def render_night(path: Path, galaxies: int, seed: int) -> None:
@@ -36,7 +37,7 @@ def render_night(path: Path, galaxies: int, seed: int) -> None:
     The same seed gives the same night, byte for byte.
     """
     shuffle = random.Random(seed)  # noqa: S311 - a night is not a secret
-    rendered = render_galaxies(galaxies, seed)
+    rendered = render_galaxies(galaxies, seed, size=_STAMP)
     bodies = list(_notices(rendered))
     doubled = shuffle.sample(bodies, max(1, galaxies // 30))
     bodies += _damaged(rendered, count=max(3, galaxies // 40))
@@ -79,7 +80,7 @@ def _damaged(rendered: RenderedGalaxies, count: int) -> list[bytes]:
     for n in range(count):
         image = rendered.images[n].copy()
         if n % 2:
-            image[:, 20:44, 20:44] = np.nan
+            image[:, 14:34, 14:34] = np.nan
         else:
             image[4] = 0.0
         bodies.append(_notice(len(rendered.images) + n, image, rendered.magnitudes[n]))
@@ -172,7 +173,7 @@ def _undecodable(good: bytes) -> list[bytes]:
     return [
         good[: len(good) // 2],  # a notice that was cut off
         alert[:-40],  # a packet that was cut off
-        alert[: len(alert) // 2] + b"\x00" * 64 + alert[len(alert) // 2 + 64 :],  # damaged
+        alert[:-16] + bytes(16),  # a packet whose sync marker was lost
         b"not an event at all",
         b'{"id": 1.5e18, "survey": "SIMULATED"}',  # an id that was a float on its way
         b"\x00\x00\x00\xff\xff" + base64.b64decode("AAECAw=="),  # an unknown writer schema

@@ -1,0 +1,145 @@
+"""Files as a source: a folder, a glob, an Avro container, JSON or JSON lines.
+
+Each file is a partition, named by its path below the archive; the events in it are counted from
+zero. What is read: `.avro` (a packet, a framed message, or a container of many packets, which
+come out one by one), `.json` (one notice), `.jsonl` (a notice a line). Files with other endings
+and hidden files are passed over; a folder that holds nothing else is an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from ingest.codecs import ocf
+from ingest.errors import DecodeError, SourceError
+from ingest.events import Delivery, Position
+from ingest.sources import FirstWanted
+
+MAX_FILE: Final = 2 * 1024**3
+"""Largest file that is read as a whole (JSON lines are read line by line)."""
+
+MAX_LINE: Final = 64 * 1024**2
+
+_Bodies = Iterator[tuple[bytes, str | None]]  # body, and why it cannot be read
+
+
+class ArchiveSource:
+    """Files below a folder or matching a glob, in the order of their names."""
+
+    def __init__(self, location: str) -> None:
+        self._files = _files(location)
+        self.name = f"archive:{Path(location).name}"
+        self._ahead: Iterator[Delivery] = iter(())
+        self._exhausted = False
+
+    async def open(self, first_wanted: FirstWanted) -> None:
+        """See `Source.open`. Files are read when their turn comes."""
+        self._ahead = self._deliveries(first_wanted)
+
+    async def take(self, limit: int) -> list[Delivery]:
+        """See `Source.take`."""
+        taken = await asyncio.to_thread(lambda: list(islice(self._ahead, limit)))
+        self._exhausted = len(taken) < limit
+        return taken
+
+    @property
+    def exhausted(self) -> bool:
+        """See `Source.exhausted`."""
+        return self._exhausted
+
+    async def close(self) -> None:
+        """Nothing is kept open between files."""
+
+    def _deliveries(self, first_wanted: FirstWanted) -> Iterator[Delivery]:
+        for partition, path in self._files:
+            first = first_wanted(partition)
+            for offset, (body, unreadable) in enumerate(_read(path)):
+                if offset >= first:
+                    headers = {"unreadable": unreadable} if unreadable else {}
+                    position = Position(self.name, partition, offset)
+                    yield Delivery(position, body, time.time(), headers)
+
+
+def _files(location: str) -> list[tuple[str, Path]]:
+    """Partition names and paths, sorted by name."""
+    path = Path(location)
+    found: Iterable[Path]
+    if path.is_dir():
+        root, found = path, path.rglob("*")
+    elif path.is_file():
+        root, found = path.parent, [path]
+    else:
+        fixed = [part for part in path.parts if not any(mark in part for mark in "*?[")]
+        root = Path(*fixed) if path.parts[: len(fixed)] == tuple(fixed) else Path()
+        found = root.glob(str(path.relative_to(root)))
+    files = sorted(
+        (str(each.relative_to(root)), each)
+        for each in found
+        if each.suffix in _READERS and each.is_file() and not _is_hidden(each.relative_to(root))
+    )
+    if not files:
+        raise SourceError(
+            f"{location} holds no events: files that end in {', '.join(_READERS)} are looked for"
+        )
+    return files
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _read(path: Path) -> _Bodies:
+    """The events of one file. A file that cannot be read is one event that cannot be read."""
+    try:
+        if path.suffix != ".jsonl" and path.stat().st_size > MAX_FILE:
+            yield b"", f"the file has more than {MAX_FILE} bytes"
+            return
+        yield from _READERS[path.suffix](path)
+    except OSError as error:
+        yield b"", f"{path}: {error.strerror}"
+
+
+def _whole(path: Path) -> _Bodies:
+    yield path.read_bytes(), None
+
+
+def _packets(path: Path) -> _Bodies:
+    data = path.read_bytes()
+    try:
+        container = ocf.read(data)
+        count = container.count()
+    except DecodeError:
+        count = 1  # whatever it is, it is one event; decoding will say what is wrong with it
+    if count == 1:
+        yield data, None
+        return
+    try:
+        for datum, _ in container.records(MAX_FILE):
+            yield ocf.single(container, datum), None
+    except DecodeError as error:
+        # What comes behind the damage cannot be told apart any more: one event stands for it.
+        yield data, f"the container is damaged from here on ({error})"
+
+
+def _lines(path: Path) -> _Bodies:
+    with path.open("rb") as file:
+        while line := file.readline(MAX_LINE):
+            body = line.strip()
+            if len(line) == MAX_LINE:
+                yield body[:4096], f"a line has more than {MAX_LINE} bytes"
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(MAX_LINE)
+            elif body:
+                yield body, None
+
+
+_READERS: Final[dict[str, Callable[[Path], _Bodies]]] = {
+    ".avro": _packets,
+    ".json": _whole,
+    ".jsonl": _lines,
+}

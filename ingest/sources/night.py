@@ -1,0 +1,119 @@
+"""The night archive: the events of a night in one SQLite file, as they came.
+
+Table `events` (partition, offset, body, received); offsets of a partition count from zero.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from ingest.errors import SourceError
+from ingest.events import Delivery, Position
+from ingest.sources import FirstWanted
+
+_TABLE: Final = """
+CREATE TABLE IF NOT EXISTS events (
+    partition TEXT, "offset" INTEGER, body BLOB NOT NULL, received REAL NOT NULL,
+    PRIMARY KEY (partition, "offset"));
+"""
+
+
+class NightArchive:
+    """Writes a night archive. A context manager: what was added is stored when it is left."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path)
+        self._db.executescript(_TABLE)
+        rows = self._db.execute('SELECT partition, max("offset") + 1 FROM events GROUP BY 1')
+        self._next = Counter(dict(rows.fetchall()))
+
+    def add(self, partition: str, body: bytes, received: float | None = None) -> None:
+        """Add an event at the end of a partition. `received`: unix seconds, default now."""
+        row = (partition, self._next[partition], body, received or time.time())
+        self._db.execute("INSERT INTO events VALUES (?,?,?,?)", row)
+        self._next[partition] += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._db.commit()
+        self._db.close()
+
+
+class NightSource:
+    """Reads a night archive: all partitions in turn, a page at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = f"night:{path.name}"
+        self._path = path
+        self._db: sqlite3.Connection | None = None
+        self._next: dict[str, int] = {}
+
+    async def open(self, first_wanted: FirstWanted) -> None:
+        """See `Source.open`."""
+        await asyncio.to_thread(self._open, first_wanted)
+
+    def _open(self, first_wanted: FirstWanted) -> None:
+        try:
+            self._db = sqlite3.connect(
+                f"{self._path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False
+            )
+            names = self._db.execute("SELECT DISTINCT partition FROM events ORDER BY 1").fetchall()
+        except sqlite3.Error as error:
+            raise SourceError(f"{self._path} is not a night archive ({error})") from error
+        if not names:
+            raise SourceError(f"{self._path} holds no events")
+        self._next = {name: first_wanted(name) for (name,) in names}
+
+    async def take(self, limit: int) -> list[Delivery]:
+        """See `Source.take`. Partitions take turns, as they would on a live stream."""
+        taken: list[Delivery] = []
+        for partition in list(self._next):
+            wanted = -(-limit // max(1, len(self._next)))  # an equal share, rounded up
+            wanted = min(wanted, limit - len(taken))
+            if wanted:
+                taken += await asyncio.to_thread(self._page, partition, wanted)
+        return taken
+
+    def _page(self, partition: str, limit: int) -> list[Delivery]:
+        if self._db is None:
+            raise SourceError(f"{self._path} is not open")
+        first = self._next[partition]
+        rows = self._db.execute(
+            'SELECT "offset", body FROM events WHERE partition = ? AND "offset" >= ? '
+            'ORDER BY "offset" LIMIT ?',
+            (partition, first, limit),
+        ).fetchall()
+        if len(rows) < limit:
+            del self._next[partition]  # an archive does not grow while it is read
+        else:
+            self._next[partition] = rows[-1][0] + 1
+        now = time.time()
+        return [
+            Delivery(Position(self.name, partition, offset), body, now) for offset, body in rows
+        ]
+
+    @property
+    def exhausted(self) -> bool:
+        """See `Source.exhausted`."""
+        return self._db is not None and not self._next
+
+    async def close(self) -> None:
+        """See `Source.close`."""
+        if self._db:
+            self._db.close()
+            self._db = None
+            self._next = {}

@@ -1,0 +1,83 @@
+"""Stamp files: npz and FITS, as pixels with band names."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.bounded import gunzip, unzip
+from ingest.errors import DecodeError
+from ingest.events import BANDS
+
+Pixels = tuple[NDArray[np.float32], tuple[str, ...]]
+"""Image [bands, y, x] and the name of each band."""
+
+_MAX_SIDE: Final = 4096
+_GZIP: Final = b"\x1f\x8b"
+
+
+def read(data: bytes, encoding: str, limit: int) -> Pixels:
+    """Read a stamp file. `limit` bounds what it expands to.
+
+    Raises:
+        DecodeError: `bad_stamp` or `too_large`.
+    """
+    if data.startswith(_GZIP):
+        data = gunzip(data, limit)
+    if len(data) > limit:
+        raise DecodeError("too_large", f"a stamp of {len(data)} bytes, the limit is {limit}")
+    image, bands = _read_npz(data, limit) if encoding == "npz" else _read_fits(data)
+    if image.ndim != 3 or len(image) != len(bands) or not all(image.shape):
+        raise DecodeError("bad_stamp", f"an image of shape {image.shape} for bands {bands}")
+    if max(image.shape) > _MAX_SIDE or image.dtype.kind not in "fiu":
+        raise DecodeError("bad_stamp", f"an image of {image.shape} {image.dtype} is no stamp")
+    return image.astype(np.float32), bands
+
+
+def encoding_of(name: str) -> str:
+    """The encoding that a file name stands for: `npz` or `fits`."""
+    return "npz" if name.endswith(".npz") else "fits"
+
+
+def _read_npz(data: bytes, limit: int) -> tuple[NDArray[Any], tuple[str, ...]]:
+    members = unzip(data, limit)
+    if "image.npy" not in members:
+        raise DecodeError("bad_stamp", "an npz stamp needs an array named `image`")
+    image = _array(members["image.npy"])
+    if "bands.npy" in members:
+        bands = tuple(str(each) for each in _array(members["bands.npy"]).ravel()[:100])
+    else:
+        bands = BANDS[: len(image)] if image.ndim == 3 else ()
+    return image, bands
+
+
+def _array(data: bytes) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError, KeyError, TypeError, SyntaxError) as error:
+        raise DecodeError("bad_stamp", f"an array cannot be read ({error})") from error
+    return array
+
+
+def _read_fits(data: bytes) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """A cube (bands in ugriz order, or as the header's BANDS says), or an image HDU per band."""
+    from astropy.io import fits
+    from astropy.utils.exceptions import AstropyWarning
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)  # odd headers are the survey's matter
+            with fits.open(io.BytesIO(data), lazy_load_hdus=False) as hdus:
+                images = [hdu for hdu in hdus if hdu.data is not None and hdu.data.ndim >= 2]
+                if len(images) == 1 and images[0].data.ndim == 3:
+                    names = str(images[0].header.get("BANDS", "".join(BANDS)))
+                    cube = images[0].data
+                    return np.array(cube), tuple(names[: len(cube)])
+                stack = [np.array(hdu.data) for hdu in images]
+                return np.stack(stack), tuple(hdu.name.lower() for hdu in images)
+    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+        raise DecodeError("bad_stamp", f"it is not a FITS stamp ({error})") from error
