@@ -23,6 +23,7 @@ from dispatcher import settings as settings_module
 from dispatcher.errors import DispatcherError, LaneStopped
 from ingest.errors import IngestError
 from sinks.errors import SinkError
+from workers.errors import RecipeError, WeightsError
 
 app = typer.Typer(
     help="A stream of new survey images in, a stream of redshifts out.",
@@ -53,7 +54,7 @@ def main() -> None:
         app()
     except LaneStopped as error:
         _complain(error, 1)
-    except (DispatcherError, IngestError, SinkError) as error:
+    except (DispatcherError, IngestError, SinkError, WeightsError, RecipeError) as error:
         _complain(error, 2)
 
 
@@ -207,12 +208,12 @@ def train(
 
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Option(help="Folder with the evaluation data.")],
+    data: Annotated[Path, typer.Option(help="Dataset file (npz), as training leaves test.npz.")],
     weights: Annotated[Path | None, typer.Option(help="Default: the shipped weights.")] = None,
 ) -> None:
     """Print the model's metrics on held-out data as one JSON object.
 
-    Example: lookback evaluate --data sdss/
+    Example: lookback evaluate --data training/test.npz
     """
     from workers.training import evaluate as evaluate_model
 

@@ -16,7 +16,8 @@ import orjson
 from dispatcher.errors import InvocationError, LaneStopped
 from dispatcher.invokers import Answer, Invoker
 from fmi.rendezvous import Rendezvous
-from workers.wire import Item, Verdict, WireError, decode_verdicts, encode_items
+from workers.errors import WireError
+from workers.wire import Item, Verdict, decode_verdicts, encode_items
 
 T = TypeVar("T")
 

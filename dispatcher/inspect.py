@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import os
 import time
 from contextlib import AsyncExitStack
 from dataclasses import asdict
@@ -97,13 +97,15 @@ def _stamp(stamp: Stamp) -> dict[str, Any]:
 
 def _ask(item: Item, weights: Path | None) -> dict[str, Any]:
     """Run the handler here, as a function would run it."""
-    from workers.estimator import Estimator
-    from workers.handler import handler
+    if weights:
+        os.environ["LOOKBACK_WEIGHTS"] = str(weights)  # what the handler's own process gets
+    from workers.handler import estimator, handler
 
-    model = Estimator.load(weights)
-    event = {"job": {"weights_sha256": model.sha256}, "partition": encode_items([item])}
-    answer = handler(json.loads(json.dumps(event)), Context("inspect", time.monotonic() + 60))
-    return dict(answer)
+    event = {
+        "job": {"weights_sha256": estimator().sha256},
+        "partition": encode_items([item]),
+    }
+    return handler(event, Context("inspect", time.monotonic() + 60))
 
 
 def draw(stamp: Stamp, path: Path, title: str) -> None:

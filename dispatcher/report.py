@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def plot(run: Run, path: Path) -> None:
 
     seconds = range(max(night.per_second, default=0) + 1)
     for outcome in Outcome:
-        counts = [night.per_second.get(each, {}).get(outcome, 0) for each in seconds]
+        counts = [night.per_second.get(each, Counter[Outcome]())[outcome] for each in seconds]
         if any(counts):
             rate.step(seconds, counts, where="post", label=outcome.value.replace("_", " "))
     rate.set(xlabel="seconds since start", ylabel="events settled per second", ylim=(0, None))

@@ -139,9 +139,11 @@ def open_intake_parts(stack: AsyncExitStack, settings: Settings) -> tuple[Decode
 async def _open_writer(stack: AsyncExitStack, output: Path, settings: Settings) -> Writer:
     sinks = [open_sink(output / name) for name in settings.sinks.required]
     dead_letters = open_dead_letters(output / settings.sinks.dead_letters)
-    for each in (*sinks, dead_letters):
-        await each.open()
-        stack.push_async_callback(each.close)
+    for sink in sinks:
+        await sink.open()
+        stack.push_async_callback(sink.close)
+    await dead_letters.open()
+    stack.push_async_callback(dead_letters.close)
     return Writer(sinks, dead_letters, settings.sinks.batch)
 
 

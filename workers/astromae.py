@@ -112,8 +112,12 @@ class Inception(nn.Module):
     def __init__(self, inputs: int, quarter: int, *, five: bool = True) -> None:
         super().__init__()
         self.branch1 = ConvBnRelu(inputs, quarter, 1)
-        self.branch2 = nn.Sequential(ConvBnRelu(inputs, quarter, 1), ConvBnRelu(quarter, quarter, 3))
-        self.branch3 = nn.Sequential(ConvBnRelu(inputs, quarter, 1), ConvBnRelu(quarter, quarter, 5))
+        self.branch2 = nn.Sequential(
+            ConvBnRelu(inputs, quarter, 1), ConvBnRelu(quarter, quarter, 3)
+        )
+        self.branch3 = nn.Sequential(
+            ConvBnRelu(inputs, quarter, 1), ConvBnRelu(quarter, quarter, 5)
+        )
         self.branch4 = nn.Sequential(nn.MaxPool2d(3, 1, 1), ConvBnRelu(inputs, quarter, 1))
         self.five = five
 
@@ -175,13 +179,18 @@ class AstroMAE(nn.Module):
         super().__init__()
         self.patch_embed = PatchEmbed()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, WIDTH))
+        self.pos_embed: Tensor
         self.register_buffer("pos_embed", sinusoids(1 + TOKENS, WIDTH))
         self.blocks = nn.ModuleList(Block() for _ in range(DEPTH))
         self.fc_norm = nn.LayerNorm(WIDTH, eps=1e-6)
         self.head = nn.Linear(WIDTH, WIDTH)
-        self.vit_block = nn.Sequential(nn.Linear(WIDTH, FEATURES), nn.ReLU(), nn.Linear(FEATURES, FEATURES))
+        self.vit_block = nn.Sequential(
+            nn.Linear(WIDTH, FEATURES), nn.ReLU(), nn.Linear(FEATURES, FEATURES)
+        )
         self.inception_model = InceptionBranch()
-        self.concat_block = nn.Sequential(nn.Linear(2 * FEATURES + FUSED, FUSED), nn.ReLU(), nn.Linear(FUSED, outputs))
+        self.concat_block = nn.Sequential(
+            nn.Linear(2 * FEATURES + FUSED, FUSED), nn.ReLU(), nn.Linear(FUSED, outputs)
+        )
 
     def encode(self, image: Tensor) -> Tensor:
         """The encoder alone: [n, 5, 32, 32] -> mean of the patch tokens [n, 192]."""

@@ -42,15 +42,16 @@ class Engine:
     def __init__(self, model: AstroMAE) -> None:
         branch = model.inception_model
         vision = branch.vis_inception
-        self._patch = model.patch_embed.proj.weight.flatten(1).t().contiguous()
-        self._patch_bias = model.patch_embed.proj.bias + model.pos_embed[0, 1:]
-        self._class = (model.cls_token + model.pos_embed[:, :1]).detach()
+        self._patch = _weight(model.patch_embed.proj).flatten(1).t().contiguous()
+        positions = model.get_buffer("pos_embed")
+        self._patch_bias = _bias(model.patch_embed.proj) + positions[0, 1:]
+        self._class = model.cls_token.detach() + positions[:, :1]
         self._layers = [_Layer.fold(_block(each)) for each in model.blocks]
         self._first = _Conv(_weight(vision[0]), _bias(vision[0]), 0)
         self._inceptions = [_Inception.fold(_inception(vision[i])) for i in (2, 3, 5, 6, 8)]
         self._image_tail = _linear(vision[10])
         fused = _linear(model.concat_block[0])
-        parts = fused.weight.split([FEATURES, FEATURES, fused.weight.shape[1] - 2 * FEATURES], 1)
+        parts = torch.tensor_split(fused.weight, (FEATURES, 2 * FEATURES), dim=1)
         normed = _Linear.after_norm(model.fc_norm, _linear(model.head))
         self._token_tail = normed.then(_linear(model.vit_block[0]))
         self._magnitude = [_linear(branch.magnitude_block[i]) for i in (0, 2, 4, 6)]
@@ -110,7 +111,7 @@ class _Linear:
         return functional.linear(x, self.weight, self.bias)
 
     def then(self, other: _Linear) -> _Linear:
-        """This layer and then `other`, as one. Multiplied in float64, to lose nothing."""
+        """Both layers as one, `other` last. Multiplied in float64, to lose nothing."""
         weight = other.weight.double() @ self.weight.double()
         bias = other.weight.double() @ self.bias.double() + other.bias.double()
         return _Linear(weight.float(), bias.float())
@@ -170,7 +171,7 @@ class _Inception:
         )
 
     def __call__(self, x: Tensor) -> Tensor:
-        entered = self.entry(x).relu_().split(self.quarter, dim=1)
+        entered = torch.split(self.entry(x).relu_(), self.quarter, dim=1)
         parts = [entered[0], self.three(entered[1])]
         if self.five:
             parts.append(self.five(entered[2]))

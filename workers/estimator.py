@@ -56,9 +56,7 @@ class Estimator:
         estimator.estimate(np.zeros((1, 5, 32, 32), np.float32), np.full((1, 5), 20, np.float32))
         return estimator
 
-    def estimate(
-        self, images: NDArray[np.float32], magnitudes: NDArray[np.float32]
-    ) -> Estimates:
+    def estimate(self, images: NDArray[np.float32], magnitudes: NDArray[np.float32]) -> Estimates:
         """Estimate redshifts of `images` [n, 5, 32, 32] (nanomaggies) and `magnitudes` [n, 5]."""
         p = self.density(images, magnitudes)
         z = self._grid.quantiles(p, _FRACTIONS).numpy().T
@@ -69,9 +67,7 @@ class Estimator:
         return Estimates(median, mean, mode, low68, high68, low95, high95, flagged)
 
     @torch.inference_mode()
-    def density(
-        self, images: NDArray[np.float32], magnitudes: NDArray[np.float32]
-    ) -> torch.Tensor:
+    def density(self, images: NDArray[np.float32], magnitudes: NDArray[np.float32]) -> torch.Tensor:
         """p(z) [n, bins] on the grid of the weights."""
         transform = self._config.transform
         logits = self._engine(

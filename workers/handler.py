@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fmi
+from workers.errors import WrongWeights
 from workers.estimator import Estimates, Estimator
 from workers.wire import Estimate, Verdict, VerdictKind, decode_items, encode_verdicts
 
@@ -36,10 +37,6 @@ CHUNK = 64
 """Items per forward pass: more gains nothing on one core and costs memory."""
 
 _RETURN_MARGIN_S = 0.5  # kept free at the end of an invocation to send the answer
-
-
-class WrongWeights(RuntimeError):
-    """The job asks for other weights than this function carries."""
 
 
 class LambdaContext(Protocol):
@@ -134,10 +131,12 @@ def _infer(
 def _verdicts(
     ids: Sequence[str], images: NDArray[np.float32], magnitudes: NDArray[np.float32]
 ) -> Iterator[Verdict]:
-    finite = np.isfinite(images).all(axis=(1, 2, 3)) & np.isfinite(magnitudes).all(axis=1)
+    finite = np.asarray(
+        np.isfinite(images).all(axis=(1, 2, 3)) & np.isfinite(magnitudes).all(axis=1)
+    )
     estimates = estimator().estimate(images[finite], magnitudes[finite]) if finite.any() else None
     rows = iter(range(int(finite.sum())))
-    for each, good in zip(ids, finite, strict=True):
+    for each, good in zip(ids, finite.tolist(), strict=True):
         if good and estimates is not None:
             yield Verdict(each, VerdictKind.ESTIMATED, _row(estimates, next(rows)))
         else:

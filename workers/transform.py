@@ -7,7 +7,6 @@ so that a bright galaxy does not drown a faint quasar, and standardises magnitud
 from __future__ import annotations
 
 from dataclasses import dataclass
-
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from workers.errors import WeightsError
 from workers.transform import InputTransform
 
 if TYPE_CHECKING:
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 SHIPPED: Final = Path(__file__).with_name("models") / "astromae-first-light.safetensors"
 _KEY: Final = "lookback"
 _MAX_HEADER: Final = 10 * 1024 * 1024
-
-
-class WeightsError(Exception):
-    """A weights file cannot be used. The message says what to do."""
 
 
 class Config(BaseModel):
@@ -81,7 +78,9 @@ def load(path: Path | None = None) -> tuple[AstroMAE, Config]:
 
     path = path or SHIPPED
     config = read_config(path)
-    tensors = {name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()}
+    tensors = {
+        name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()
+    }
     for part in ("weight", "bias"):
         tensors[f"inception_model.conv2d_init.{part}"] = tensors[
             f"inception_model.vis_inception.0.{part}"
@@ -125,7 +124,4 @@ def identify(path: Path | None = None) -> Identity:
     config = read_config(path)
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return Identity(
-        config.name, config.version, sha256, f"temperature-{config.temperature:.2f}"
-    )
-
+    return Identity(config.name, config.version, sha256, f"temperature-{config.temperature:.2f}")

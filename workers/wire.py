@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.errors import WireError
+
 IMAGE_SHAPE = (5, 32, 32)
 MAGNITUDES = 5
 BYTES_PER_ITEM = 4 * (5 * 32 * 32 + MAGNITUDES)
@@ -69,10 +71,6 @@ class Verdict:
     kind: VerdictKind
     estimate: Estimate | None = None
     reason: str | None = None
-
-
-class WireError(ValueError):
-    """A partition or a verdict does not have the form that this module writes."""
 
 
 def encode_items(items: Sequence[Item]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -78,8 +78,8 @@ class _Tuner:
         self.features = self._features(train)
         self.validation_features = self._encode(torch.from_numpy(validation.images), 0)
         for parameter in (*model.blocks.parameters(), *model.patch_embed.parameters()):
-            parameter.requires_grad_(requires_grad=False)
-        model.cls_token.requires_grad_(requires_grad=False)
+            parameter.requires_grad_(False)
+        model.cls_token.requires_grad_(False)
         self.average = torch.optim.swa_utils.AveragedModel(
             model,
             multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.finetuning.average),
@@ -124,9 +124,7 @@ class _Tuner:
     def _epoch(self, optimizer: torch.optim.Optimizer, epoch: int) -> None:
         settings, started, losses = self.recipe.finetuning, time.perf_counter(), []
         rows = self._draw()
-        batches = [
-            rows[i : i + settings.batch] for i in range(0, len(rows) - 1, settings.batch)
-        ]
+        batches = [rows[i : i + settings.batch] for i in range(0, len(rows) - 1, settings.batch)]
         self._training_mode()
         for i, batch in enumerate(batches):
             rate = rate_at(
@@ -214,7 +212,7 @@ class _Tuner:
 
     def _validate(self) -> dict[str, float]:
         """NMAD and outliers of the averaged model on the validation set, by kind."""
-        logits = self._validation_logits(self.average.module)
+        logits = self._validation_logits(cast("AstroMAE", self.average.module))
         z = self.grid.quantiles(torch.softmax(logits, dim=1), (0.5,))[:, 0].numpy()
         found = {}
         for name, which in {

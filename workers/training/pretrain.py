@@ -30,6 +30,7 @@ class MaskedAutoencoder(nn.Module):
         self.decoder = nn.Sequential(*(Block() for _ in range(DECODER_DEPTH)))
         self.norm = nn.LayerNorm(WIDTH)
         self.redraw = nn.Linear(WIDTH, _PATCH_VALUES)
+        self.positions: Tensor
         self.register_buffer("positions", sinusoids(1 + TOKENS, WIDTH), persistent=False)
         nn.init.normal_(self.mask_token, std=0.02)
 

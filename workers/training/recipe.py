@@ -8,11 +8,9 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from workers.errors import RecipeError
+
 _SHIPPED: Final = Path(__file__).with_name("recipes")
-
-
-class RecipeError(ValueError):
-    """A recipe does not exist or does not have the right keys."""
 
 
 class _Part(BaseModel):
