@@ -1,28 +1,33 @@
 """What is done to pixels and magnitudes before the model sees them; part of the weights' config.
 
 The published model takes them raw. Ours compresses pixels by asinh, as SDSS's own magnitudes do,
-so that a bright galaxy does not drown a faint quasar, and standardises magnitudes.
+so that a bright galaxy does not drown a faint quasar; and it turns magnitudes into colours, which
+carry the redshift, beside one magnitude, which carries the distance.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+_R: Final = 2
+_CLIP: Final = 6.0  # standard deviations: an undetected band may be anything
+
 
 @dataclass(frozen=True, slots=True)
 class InputTransform:
-    """`softening` (nanomaggies, ugriz): asinh(x / softening); magnitudes: (m - mean) / std.
+    """Empty tuples mean: left as they are.
 
-    Empty means: left as they are.
+    `softening` (nanomaggies, ugriz): pixels become asinh(x / softening). `mean` and `std` of
+    (u-g, g-r, r-i, i-z, r): magnitudes become these, standardised and clipped at 6.
     """
 
     softening: tuple[float, ...] = ()
-    magnitude_mean: tuple[float, ...] = ()
-    magnitude_std: tuple[float, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     def images(self, images: Tensor) -> Tensor:
         """[n, 5, y, x] nanomaggies -> the same shape."""
@@ -33,7 +38,15 @@ class InputTransform:
 
     def magnitudes(self, magnitudes: Tensor) -> Tensor:
         """[n, 5] -> [n, 5]."""
-        if not self.magnitude_mean:
+        if not self.mean:
             return magnitudes
-        mean = magnitudes.new_tensor(self.magnitude_mean)
-        return (magnitudes - mean) / magnitudes.new_tensor(self.magnitude_std)
+        mean, std = magnitudes.new_tensor(self.mean), magnitudes.new_tensor(self.std)
+        return ((colors(magnitudes) - mean) / std).clamp(-_CLIP, _CLIP)
+
+
+def colors(magnitudes: Tensor) -> Tensor:
+    """u-g, g-r, r-i, i-z and r [n, 5] of ugriz magnitudes [n, 5]."""
+    out = magnitudes.clone()
+    out[:, :4] = magnitudes[:, :4] - magnitudes[:, 1:]
+    out[:, 4] = magnitudes[:, _R]
+    return out

@@ -40,10 +40,10 @@ class FineTuning(_Part):
 
     epochs: int
     epoch_rows: int
-    galaxy_share: float = 0.4
-    real_quasar_share: float = 0.25
+    galaxy_share: float = 0.3
+    real_quasar_share: float = 0.3
     batch: int = 256
-    rate: float = 6e-4
+    rate: float = 8e-4
     decay: float = 0.02
     average: float = 0.99
     """Decay per step of the moving average of the weights."""

@@ -29,7 +29,7 @@ from workers.training.cutouts import (
 )
 from workers.training.pretrain import MaskedAutoencoder, rate_at
 from workers.training.recipe import Recipe
-from workers.transform import InputTransform
+from workers.transform import InputTransform, colors
 from workers.weights import Config, save
 
 Progress = Callable[[str], None]
@@ -70,12 +70,15 @@ def train(recipe: Path | str, data: Path, out: Path, *, on_progress: Progress = 
 
 
 def input_transform(train: Cutouts) -> InputTransform:
-    """Softening at three times the sky noise; magnitudes standardised over the training set."""
+    """Softening at three times the sky noise; colours and r standardised (median, 16 to 84 %)."""
     noise = np.median(train.images[:2000, :, :6, :6].std(axis=(2, 3)), axis=0)
+    low, middle, high = np.percentile(
+        colors(torch.from_numpy(train.magnitudes)).numpy(), [16, 50, 84], axis=0
+    )
     return InputTransform(
         tuple(float(each) for each in 3 * noise),
-        tuple(float(each) for each in train.magnitudes.mean(axis=0)),
-        tuple(float(each) for each in train.magnitudes.std(axis=0)),
+        tuple(float(each) for each in middle),
+        tuple(float(each) for each in (high - low) / 2),
     )
 
 
