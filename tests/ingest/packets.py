@@ -1,0 +1,44 @@
+"""Packets and notices for tests."""
+
+import io
+
+import fastavro
+import numpy as np
+
+from dispatcher.demo import _one_band_alerts
+from ingest.codecs.notice import InlineImage, NewImage
+from ingest.events import Delivery, Position
+
+
+def ztf_packet(number=0):
+    """A simulated packet in ZTF's form."""
+    return _one_band_alerts(number + 1, seed=1)[number]
+
+
+def notice(number=1, **changed):
+    image = np.random.default_rng(number).normal(size=(5, 40, 40)).astype(np.float32)
+    fields = {
+        "id": 2**63 - 1 - number,
+        "survey": "TEST",
+        "ra": 10.0,
+        "dec": -5.0,
+        "magnitudes": (20.0, 19.0, 18.0, 17.5, 17.2),
+        "stamp": InlineImage.of_pixels(image),
+    }
+    return NewImage(**{**fields, **changed})
+
+
+def delivery(body, **headers):
+    return Delivery(Position("test", "p", 0), body, 0.0, headers)
+
+
+def container(records, codec="null", **options):
+    """An Avro container of small records."""
+    schema = {
+        "type": "record",
+        "name": "thing",
+        "fields": [{"name": "n", "type": "long"}, {"name": "data", "type": "bytes"}],
+    }
+    packet = io.BytesIO()
+    fastavro.writer(packet, fastavro.parse_schema(schema), records, codec=codec, **options)
+    return packet.getvalue()
