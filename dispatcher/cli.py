@@ -11,8 +11,9 @@ import json
 import signal
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import structlog
 import typer
@@ -23,10 +24,9 @@ from dispatcher import settings as settings_module
 from dispatcher.errors import DispatcherError, LaneStopped
 from ingest.errors import IngestError
 from sinks.errors import SinkError
-from workers.errors import RecipeError, WeightsError
+from workers.errors import WorkerError
 
 app = typer.Typer(
-    help="A stream of new survey images in, a stream of redshifts out.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -53,14 +53,30 @@ def main() -> None:
     try:
         app()
     except LaneStopped as error:
-        _complain(error, 1)
-    except (DispatcherError, IngestError, SinkError, WeightsError, RecipeError) as error:
-        _complain(error, 2)
+        _complain(str(error), 1)
+    except (DispatcherError, IngestError, SinkError, WorkerError) as error:
+        _complain(str(error), 2)
 
 
-def _complain(error: Exception, code: int) -> None:
-    print(f"lookback: {' '.join(str(error).split())}", file=sys.stderr)
+def _complain(error: str, code: int) -> NoReturn:
+    print(f"lookback: {' '.join(error.split())}", file=sys.stderr)
     raise SystemExit(code)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"lookback {version('lookback')}")
+        raise typer.Exit
+
+
+@app.callback()
+def lookback(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print and exit."),
+    ] = False,
+) -> None:
+    """A stream of new survey images in, a stream of redshifts out."""
 
 
 @app.command()
@@ -116,18 +132,21 @@ def _follow(
     console = Console(stderr=True)
     memory = report.PeakMemory()
 
-    async def follow() -> bool:
+    async def follow() -> str | None:
         stopping = asyncio.Event()
         _stop_on_signals(stopping)
         async with service.prepare(source, output, settings, tense=tense) as run:
             structlog.contextvars.bind_contextvars(run=run.run_id)
-            shown = asyncio.create_task(view.watch(run, console))
-            measured = asyncio.create_task(_repeat(memory.sample, 0.25))
+            beside = {
+                asyncio.create_task(view.watch(run, console)),
+                asyncio.create_task(_repeat(memory.sample, 0.25)),
+            }
             try:
                 await service.follow(run, stopping)
             finally:
-                shown.cancel()
-                measured.cancel()
+                for each in beside:
+                    each.cancel()
+                await asyncio.wait(beside)
             figures = report.summary(run, memory.mib)
             report.store(figures, output)
             if plot:
@@ -136,10 +155,10 @@ def _follow(
                 typer.echo(json.dumps(figures))
             else:
                 report.show(run, figures, Console(), output)
-            return run.totals().balanced and not run.lane.unbalanced()
+            return report.trouble(run)
 
-    if not asyncio.run(follow()):
-        raise LaneStopped("the books do not balance; `lookback reconcile` names what is missing")
+    if trouble := asyncio.run(follow()):
+        raise LaneStopped(trouble)
 
 
 @app.command()
@@ -188,6 +207,8 @@ def inspect(
         typer.echo(json.dumps(found))
     else:
         _print_tree(found)
+    if "dead_letter" in found:
+        _complain(f"this event is a dead letter, {found['dead_letter']}", 1)
 
 
 @app.command()

@@ -4,7 +4,8 @@ WorkerError
 ├── WeightsError     a weights file cannot be used
 ├── WrongWeights     the job asks for other weights than this function carries
 ├── WireError        a partition or a verdict does not have the agreed form
-└── RecipeError      a training recipe does not exist or has wrong keys
+├── RecipeError      a training recipe does not exist or has wrong keys
+└── DataError        a training or evaluation data set is not there or is not one
 """
 
 from __future__ import annotations
@@ -28,3 +29,7 @@ class WireError(WorkerError):
 
 class RecipeError(WorkerError):
     """A training recipe does not exist, or does not have the right keys."""
+
+
+class DataError(WorkerError):
+    """A data set is not there, or does not have the documented layout."""

@@ -8,19 +8,24 @@ A dataset is one npz file: `images` [n, 5, s, s] nanomaggies (ugriz, s >= 32), `
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
+from workers.errors import DataError
 from workers.training.population import Population
 from workers.training.render import render
 
 Array = NDArray[Any]
 STAMP: Final = 32
+_SAME_ARCSEC: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +52,19 @@ class Cutouts:
 
     @classmethod
     def load(cls, path: Path) -> Cutouts:
-        """Read the npz file."""
-        with np.load(path, allow_pickle=False) as stored:
-            return cls(*(stored[each.name] for each in fields(cls)))
+        """Read the npz file.
+
+        Raises:
+            DataError: there is none, or it lacks an array.
+        """
+        with _npz(path) as stored:
+            try:
+                return cls(*(stored[each.name] for each in fields(cls)))
+            except KeyError as error:
+                raise DataError(
+                    f"{path} is not a data set ({error}): it needs the arrays "
+                    f"{', '.join(each.name for each in fields(cls))}"
+                ) from error
 
     @classmethod
     def join(cls, parts: Sequence[Cutouts]) -> Cutouts:
@@ -78,7 +93,7 @@ def split(cutouts: Cutouts, seed: int) -> Split:
 
 def real_quasars(folder: Path) -> Cutouts:
     """The 2,006 real quasar cutouts with spectroscopic redshifts."""
-    with np.load(folder / "quasars_ugriz64.npz", allow_pickle=False) as stored:
+    with _npz(folder / "quasars_ugriz64.npz") as stored:
         n = len(stored["z"])
         return Cutouts(
             centre(stored["images"]),
@@ -93,7 +108,7 @@ def real_quasars(folder: Path) -> Cutouts:
 def rendered_galaxies(folder: Path, n: int, seed: int) -> Cutouts:
     """`n` galaxies with real magnitudes and redshifts, rendered on real sky: SIMULATED."""
     rng = np.random.default_rng(seed)
-    rows = np.load(folder / "galaxy_photometry.npy", allow_pickle=False)
+    rows = np.load(_there(folder / "galaxy_photometry.npy"), allow_pickle=False)
     rows = rows[rows["spec_class"] == b"GALAXY"]
     magnitudes, z = np.column_stack([rows[band] for band in "ugriz"]), rows["redshift"]
     good = np.isfinite(magnitudes).all(1) & (z > 0.003) & (magnitudes > 10).all(1)
@@ -108,15 +123,22 @@ def rendered_galaxies(folder: Path, n: int, seed: int) -> Cutouts:
 def rendered_quasars(folder: Path, n: int, seed: int) -> Cutouts:
     """`n` point sources with the magnitudes and redshifts of real quasars (SDSS DR5): SIMULATED.
 
-    Half of them have z >= 2.5, where the catalogue has few.
+    Half of them have z >= 2.5, where the catalogue has few. A quasar that is also among the real
+    cutouts is left out: its photometry in training would give the held-out ones away.
     """
     rng = np.random.default_rng(seed)
-    magnitudes, z = _quasar_catalogue(folder / "quasar_photometry_dr5.tab.gz")
+    magnitudes, z = _quasar_catalogue(folder)
     far, near = np.flatnonzero(z >= 2.5), np.flatnonzero(z < 2.5)
     picked = np.concatenate([rng.permutation(far)[: n // 2], rng.permutation(near)[: n - n // 2]])
     magnitudes, z = magnitudes[picked], z[picked]
     images = render(magnitudes, None, rng, size=STAMP) + real_sky(folder, len(picked), rng)
     return _simulated(images, magnitudes, z, picked, "quasar")
+
+
+def unlabelled(folder: Path) -> NDArray[np.float32]:
+    """Real cutouts without a redshift [n, 5, 32, 32]: for masked pre-training."""
+    with _npz(folder / "unlabelled_ugriz64.npz") as stored:
+        return centre(stored["images"])
 
 
 def real_sky(folder: Path, n: int, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -125,7 +147,7 @@ def real_sky(folder: Path, n: int, rng: np.random.Generator) -> NDArray[np.float
     The object of a cutout is in its middle, so its four corners (16 pixels each) hold sky and,
     as real sky does, now and then a neighbour.
     """
-    with np.load(folder / "unlabelled_ugriz64.npz", allow_pickle=False) as stored:
+    with _npz(folder / "unlabelled_ugriz64.npz") as stored:
         frames = stored["images"].astype(np.float32)
     corners = centre(np.roll(frames, (32, 32), axis=(2, 3)))
     finite = corners[np.isfinite(corners).all(axis=(1, 2, 3))]
@@ -155,11 +177,39 @@ def _simulated(images: Array, magnitudes: Array, z: Array, group: Array, kind: s
     )
 
 
-def _quasar_catalogue(path: Path) -> tuple[Array, Array]:
-    with gzip.open(path, "rt") as text:
-        header = text.readline().split()
-        columns = [header.index(name) for name in ("z", *(f"{band}_mag" for band in "ugriz"))]
-        table = np.loadtxt(text, usecols=columns)
-    magnitudes, z = table[:, 1:], table[:, 0]
+def _quasar_catalogue(folder: Path) -> tuple[Array, Array]:
+    """Magnitudes and redshifts of the catalogue, without the quasars of `real_quasars`."""
+    with gzip.open(_there(folder / "quasar_photometry_dr5.tab.gz"), "rt") as text:
+        header = text.readline().split()[1:]
+        rows = [line.split() for line in text]
+    table = np.array([row[1:] for row in rows], dtype=float)
+    columns = [header.index(name) for name in ("z", *(f"{band}_mag" for band in "ugriz"))]
+    z, magnitudes = table[:, columns[0]], table[:, columns[1:]]
     good = ((magnitudes > 10) & (magnitudes < 27)).all(axis=1) & (z > 0.05) & (z < 5.9)
+    good &= ~_among_real([row[0] for row in rows], folder)
     return magnitudes[good], z[good]
+
+
+def _among_real(names: Sequence[str], folder: Path) -> NDArray[np.bool_]:
+    """Which of the quasars named `hhmmss.ss+ddmmss.s` lie within 2 arcsec of a real cutout."""
+    places = SkyCoord([f"{n[:2]}h{n[2:4]}m{n[4:9]}s {n[9:12]}d{n[12:14]}m{n[14:]}s" for n in names])
+    with _npz(folder / "quasars_ugriz64.npz") as stored:
+        real = SkyCoord(stored["ra"], stored["dec"], unit="deg")
+    _, separation, _ = places.match_to_catalog_sky(real)
+    among: NDArray[np.bool_] = separation.arcsec < _SAME_ARCSEC
+    return among
+
+
+def _there(path: Path) -> Path:
+    if not path.is_file():
+        raise DataError(f"{path} does not exist: check the path given with --data")
+    return path
+
+
+@contextmanager
+def _npz(path: Path) -> Iterator[Mapping[str, Array]]:
+    try:
+        with np.load(_there(path), allow_pickle=False) as stored:
+            yield stored
+    except (ValueError, BadZipFile) as error:
+        raise DataError(f"{path} is not an npz file ({error})") from error

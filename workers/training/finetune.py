@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from workers.astromae import AstroMAE
@@ -30,12 +31,26 @@ ORIENTATIONS: Final = (0, 1, 4, 5)
 _CHUNK: Final = 256
 
 Note = Callable[..., None]
+Floats = NDArray[np.floating]
 
 
 def turn(images: Tensor, orientation: int) -> Tensor:
     """One of the eight orientations of a square image."""
     turned = torch.rot90(images, orientation % 4, dims=(2, 3))
     return turned.flip(3) if orientation >= 4 else turned
+
+
+def like(z: Floats, wanted: Floats) -> Floats:
+    """Weights [len(z)] under which `z` is distributed as `wanted` (bins of 0.1).
+
+    A class that is drawn with another redshift distribution than it has teaches a wrong prior.
+    """
+    edges = np.linspace(0, 6, 61)
+    there, asked = np.histogram(z, edges)[0], np.histogram(wanted, edges)[0]
+    # A little of everything: a redshift that the wanted ones happen to lack is not impossible.
+    ratio = (asked + 0.3) / np.maximum(there, 1)
+    weight = ratio[np.clip(np.digitize(z, edges) - 1, 0, len(ratio) - 1)]
+    return weight / weight.sum()
 
 
 def run(
@@ -71,6 +86,7 @@ class _Tuner:
         self.real = np.flatnonzero(~train.simulated)
         self.galaxies = np.flatnonzero(train.kind == "galaxy")
         self.quasars = np.flatnonzero((train.kind == "quasar") & train.simulated)
+        self.quasar_weight = like(train.z[self.quasars], train.z[self.real])
         self.validation = validation
         self.images = torch.from_numpy(train.images)
         self.magnitudes = torch.from_numpy(train.magnitudes)
@@ -149,15 +165,15 @@ class _Tuner:
 
     def _draw(self) -> np.ndarray[Any, Any]:
         settings = self.recipe.finetuning
+        simulated = 1 - settings.galaxy_share - settings.real_quasar_share
         shares = [
-            (self.galaxies, settings.galaxy_share),
-            (self.real, settings.real_quasar_share),
-            (self.quasars, 1 - settings.galaxy_share - settings.real_quasar_share),
+            (self.galaxies, settings.galaxy_share, None),
+            (self.real, settings.real_quasar_share, None),
+            (self.quasars, simulated, self.quasar_weight),
         ]
         parts = [
-            self.rng.choice(rows, round(share * settings.epoch_rows))
-            for rows, share in shares
-            if len(rows)
+            self.rng.choice(rows, round(share * settings.epoch_rows), p=weight)
+            for rows, share, weight in shares
         ]
         return self.rng.permutation(np.concatenate(parts))
 

@@ -26,6 +26,7 @@ from workers.training.cutouts import (
     rendered_galaxies,
     rendered_quasars,
     split,
+    unlabelled,
 )
 from workers.training.pretrain import MaskedAutoencoder, rate_at
 from workers.training.recipe import Recipe
@@ -139,7 +140,7 @@ class _Run:
             masked.load_state_dict(stored["model"])
             optimizer.load_state_dict(stored["optimizer"])
             start = stored["epoch"]
-        images = torch.from_numpy(train.images)
+        images = torch.from_numpy(np.concatenate([train.images, unlabelled(self.data)]))
         steps = settings.epochs * (len(images) // settings.batch)
         for epoch in range(start, settings.epochs):
             self._pretrain_epoch(masked, optimizer, transform, images, epoch, steps)
