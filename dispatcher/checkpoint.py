@@ -28,6 +28,8 @@ CREATE TABLE IF NOT EXISTS progress (
 CREATE TABLE IF NOT EXISTS seen (
     key TEXT PRIMARY KEY, source TEXT NOT NULL, partition TEXT NOT NULL,
     first_offset INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS origin (
+    source TEXT PRIMARY KEY, location TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -60,6 +62,23 @@ class Checkpoint:
         # One thread: commits reach the file in the order in which they were asked for, also
         # when whoever waited for one was cancelled.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+
+    def claim(self, source: str, location: str) -> None:
+        """Note where `source` is. Two folders of one name must not share their positions.
+
+        Raises:
+            SettingsError: this state is of a source of that name at another location.
+        """
+        with self._db:
+            self._db.execute("INSERT OR IGNORE INTO origin VALUES (?, ?)", (source, location))
+        (known,) = self._reader.execute(
+            "SELECT location FROM origin WHERE source = ?", (source,)
+        ).fetchone()
+        if known != location:
+            raise SettingsError(
+                f"the state in {self._path.parent} is of {source} at {known}, not at {location}: "
+                "give another output folder with --to (or put an archive that moved back)"
+            )
 
     def states(self, source: str) -> dict[str, PartitionState]:
         """All partitions of `source` that were ever committed."""

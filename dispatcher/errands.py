@@ -16,6 +16,18 @@ class Errand:
     started: float
 
 
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """An errand whose event is known and new: its stamp has still to be found.
+
+    `key` is the result key.
+    """
+
+    errand: Errand
+    event: Event
+    key: str
+
+
 @dataclass(slots=True)
 class Question:
     """An errand whose event has a stamp: what is batched and sent to the workers.

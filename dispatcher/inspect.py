@@ -42,9 +42,9 @@ async def inspect(
             found["result_id"] = event.key(model.key)
             stamp = await resolver.resolve(event)
         except DecodeError as error:
-            return {**found, "outcome": f"dead letter: {error}"}
+            return {**found, "dead_letter": str(error)}
         except NotApplicable as why:
-            return {**found, "outcome": f"not applicable: {why}"}
+            return {**found, "not_applicable": str(why)}
     found["stamp"] = _stamp(stamp)
     if png:
         draw(stamp, png, title=f"{event.survey} {event.alert_id}")

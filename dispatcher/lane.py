@@ -2,8 +2,8 @@ r"""The lane: one source, followed until it ends or until told to stop.
 
 The way of an event, as tasks of one group:
 
-    take -> examine ------------------------------> writer -> settle -> commit
-                  \-> batcher -> group of workers --^
+    take -> identify -> resolve -----------------------> writer -> settle -> commit
+                              \-> batcher -> workers ----^
 
 Credit is taken before an event is fetched and comes back when it is settled, so what is in
 memory is bounded whatever the source, the workers or the sinks do. A commit stores the
@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from dispatcher.batching import Batcher
 from dispatcher.books import Books, Outcome, Totals
@@ -25,7 +25,7 @@ from dispatcher.clock import Clock
 from dispatcher.conclusions import Conclusion
 from dispatcher.credit import Credit
 from dispatcher.deadline import Deadline
-from dispatcher.errands import Errand, Question
+from dispatcher.errands import Errand, Identified, Question
 from dispatcher.errors import LaneStopped
 from dispatcher.intake import Intake
 from dispatcher.settings import Settings
@@ -59,9 +59,10 @@ class Lane:
     books: Books = field(default_factory=Books)
     _trackers: dict[str, PartitionTracker] = field(default_factory=dict)
     _dirty: set[str] = field(default_factory=set)
+    _resolving: set[asyncio.Task[None]] = field(default_factory=set)
     _batches: set[asyncio.Task[None]] = field(default_factory=set)
     _stopping: bool = False
-    _drained: asyncio.Event = field(default_factory=asyncio.Event)
+    _moved: asyncio.Event = field(default_factory=asyncio.Event)
     _outcomes: Counter[Outcome] = field(default_factory=Counter)  # of this run alone
 
     async def run(self) -> None:
@@ -120,9 +121,8 @@ class Lane:
                 tasks.create_task(self._commit_regularly()),
             ]
             await self._take_all(tasks)
-            self._send(tasks, self.batcher.close())
-            await self._drain()
-            for each in (*service, *self._batches):
+            await self._drain(tasks)
+            for each in (*service, *self._resolving, *self._batches):
                 each.cancel()
 
     async def _take_all(self, tasks: asyncio.TaskGroup) -> None:
@@ -132,29 +132,49 @@ class Lane:
             self.credit.charge(sum(len(each.body) for each in deliveries))
             self.credit.give_back(granted - len(deliveries), 0)
             for delivery in deliveries:
-                await self._examine(tasks, delivery)
+                await self._receive(tasks, delivery)
             if granted and not deliveries and not self.source.exhausted:
                 await asyncio.sleep(_IDLE_S)
 
-    async def _examine(self, tasks: asyncio.TaskGroup, delivery: Delivery) -> None:
+    async def _receive(self, tasks: asyncio.TaskGroup, delivery: Delivery) -> None:
         partition = delivery.position.partition
         if not self._tracker(partition).take(delivery.position.offset):
             self.credit.give_back(1, len(delivery.body))  # an earlier run settled it
             return
         self.books.receive(partition)
-        found = await self.intake.examine(Errand(delivery, self.clock.monotonic()))
-        if isinstance(found, Question):
-            self._send(tasks, self.batcher.add(found))
+        found = await self.intake.identify(Errand(delivery, self.clock.monotonic()))
+        if isinstance(found, Identified):
+            # Credit bounds how many of these there are.
+            self._start(tasks, self._resolving, self._resolve(tasks, found))
         else:
             self.writer.put(found)
         # Decoding is work of a millisecond without a pause: let answers come in between.
         await asyncio.sleep(0)
 
+    async def _resolve(self, tasks: asyncio.TaskGroup, identified: Identified) -> None:
+        found = await self.intake.resolve(identified)
+        if isinstance(found, Question):
+            self._send(tasks, self.batcher.add(found))
+        else:
+            self.writer.put(found)
+
     def _send(self, tasks: asyncio.TaskGroup, batch: Sequence[Question] | None) -> None:
         if batch:
-            task = tasks.create_task(self._answer(batch))
-            self._batches.add(task)
-            task.add_done_callback(self._batches.discard)
+            self._start(tasks, self._batches, self._answer(batch))
+
+    def _start(
+        self,
+        tasks: asyncio.TaskGroup,
+        under_way: set[asyncio.Task[None]],
+        work: Coroutine[Any, Any, None],
+    ) -> None:
+        def ended(task: asyncio.Task[None]) -> None:
+            under_way.discard(task)
+            self._moved.set()
+
+        task = tasks.create_task(work)
+        under_way.add(task)
+        task.add_done_callback(ended)
 
     async def _answer(self, batch: Sequence[Question]) -> None:
         self.at_workers += len(batch)
@@ -179,29 +199,34 @@ class Lane:
         self._outcomes[conclusion.outcome] += 1
         self.credit.give_back(1, len(delivery.body))
         self.on_conclusion(conclusion)
-        self._drained.set()
-        self._stop_at_too_many_dead_letters()
+        self._moved.set()
+        trouble = self.too_many_dead_letters()
+        if trouble and self._outcomes.total() >= self.settings.dead_letters.after:
+            raise LaneStopped(trouble)
 
-    def _stop_at_too_many_dead_letters(self) -> None:
-        limits = self.settings.dead_letters
+    def too_many_dead_letters(self) -> str | None:
+        """A sentence if this run's share of dead letters is over its limit."""
         dead, settled = self._outcomes[Outcome.DEAD], self._outcomes.total()
-        if settled >= limits.after and dead > limits.max_ratio * settled:
-            raise LaneStopped(
-                f"{dead} of {settled} events became dead letters: this is a broken stream or a "
-                "broken release, not bad luck; look at their reasons in the dead-letter file, "
-                "then run again (dead_letters.max_ratio sets the limit)"
-            )
+        if dead <= self.settings.dead_letters.max_ratio * settled:
+            return None
+        return (
+            f"{dead} of {settled} events became dead letters: this is a broken stream or a broken "
+            f"release, not bad luck; their reasons and bytes are in {self.writer.dead_letters.name}"
+            ", mend what they say and run again (dead_letters.max_ratio sets the limit)"
+        )
 
-    async def _drain(self) -> None:
+    async def _drain(self, tasks: asyncio.TaskGroup) -> None:
         """Wait until nothing is in flight; when told to stop, only for the grace period."""
         deadline: Deadline | None = None
         while any(self._in_flight().values()):
+            if not self._resolving:
+                self._send(tasks, self.batcher.close())  # nothing will join it any more
             if self._stopping and deadline is None:
                 deadline = Deadline.after(self.clock, self.settings.flow.grace_s)
             if deadline is not None and not deadline.left():
                 return  # what is open stays uncommitted and is redone by the next run
-            self._drained.clear()
-            await _wait(self._drained, deadline.left() if deadline else 1.0)
+            self._moved.clear()
+            await _wait(self._moved, deadline.left() if deadline else 1.0)
 
     async def _commit_regularly(self) -> None:
         while True:

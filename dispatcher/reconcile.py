@@ -1,9 +1,10 @@
 """Prove the books from outside: from the source and the sinks alone.
 
-Every event of the source is looked for in every sink and among the dead letters. One that
-is in neither must be a duplicate of one that is, or filtered; else it is missing. Nothing
-that the dispatcher remembers is used, except at the end, to compare its books with what was
-found.
+Every event of the source is looked for in every sink and among the dead letters, by its
+position. One that is in none must be a duplicate of one that is, or filtered; else it is missing.
+Where an event was sent twice and a crash fell between two sinks, one may hold the first copy and
+the other the second: then its key decides. Nothing that the dispatcher remembers is used, except
+at the end, to compare its books with what was found.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ class _Search:
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     _met: set[Position] = field(default_factory=set)
+    _by_key: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         for shelf in (*self.shelves, self.dead):
@@ -117,31 +119,40 @@ class _Search:
             self.outcomes[Outcome.DEAD] += 1
             if holding:
                 self._note("doubled", f"{position} is a dead letter and in {holding[0].name}")
-        elif holding:
-            status = holding[0].statuses[position]
-            written = status in _ESTIMATED
-            self.outcomes[Outcome.WRITTEN if written else Outcome.NOT_APPLICABLE] += 1
-            for shelf in self.shelves:
-                if shelf not in holding:
-                    self._note("missing", f"{position} is not in {shelf.name}")
+        elif len(holding) == len(self.shelves):
+            self._count_row(holding[0].statuses[position])
         else:
-            await self._explain_absence(delivery)
+            await self._look_by_key(delivery, holding)
 
-    async def _explain_absence(self, delivery: Delivery) -> None:
-        try:
-            event: Event | None = await self.decoder.decode(delivery)
-        except DecodeError:
-            event = None
+    def _count_row(self, status: str) -> None:
+        written = status in _ESTIMATED
+        self.outcomes[Outcome.WRITTEN if written else Outcome.NOT_APPLICABLE] += 1
+
+    async def _look_by_key(self, delivery: Delivery, holding: list[Shelf]) -> None:
+        position = delivery.position
+        event = await self._event(delivery)
+        key = event.key(self.model_key) if event else ""
         if event and self.surveys and event.survey not in self.surveys:
             self.outcomes[Outcome.FILTERED] += 1
-        elif event and self._is_stored(event.key(self.model_key)):
+        elif key in self.dead.keys or key in self._by_key:
             self.outcomes[Outcome.DUPLICATE] += 1
+        elif all(key in shelf.keys for shelf in self.shelves):
+            if holding:
+                self._by_key.add(key)
+                self._count_row(holding[0].statuses[position])
+            else:
+                self.outcomes[Outcome.DUPLICATE] += 1
         else:
             self.open += 1
-            self._note("missing", f"{delivery.position} is in no sink and not a dead letter")
+            absent = [shelf.name for shelf in self.shelves if key not in shelf.keys]
+            where = "in no sink and not a dead letter" if not holding else f"not in {absent[0]}"
+            self._note("missing", f"{position} is {where}")
 
-    def _is_stored(self, key: str) -> bool:
-        return key in self.dead.keys or all(key in shelf.keys for shelf in self.shelves)
+    async def _event(self, delivery: Delivery) -> Event | None:
+        try:
+            return await self.decoder.decode(delivery)
+        except DecodeError:
+            return None
 
     def look_for_strays(self) -> None:
         """Rows whose position the source does not have."""

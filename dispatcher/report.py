@@ -33,6 +33,13 @@ def summary(run: Run, peak_mib: float | None) -> dict[str, Any]:
     }
 
 
+def trouble(run: Run) -> str | None:
+    """What is wrong with a run that came to its end, in a sentence; None when nothing is."""
+    if not run.totals().balanced or run.lane.unbalanced():
+        return "the books do not balance; `lookback reconcile` names what is missing"
+    return run.lane.too_many_dead_letters()
+
+
 def show(run: Run, figures: dict[str, Any], console: Console, output: Path) -> None:
     """Print the summary for a person."""
     console.print(f"\n[bold]{figures['estimates']} redshifts[/bold] in {output}")

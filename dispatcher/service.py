@@ -79,6 +79,7 @@ async def prepare(
         writer = await _open_writer(stack, output, settings)
         checkpoint = Checkpoint(output / STATE_FILE)
         stack.callback(checkpoint.close)
+        checkpoint.claim(source.name, str(Path(location).resolve()))
         rendezvous = Rendezvous()
         await rendezvous.start()
         stack.push_async_callback(rendezvous.close)
@@ -149,12 +150,14 @@ async def _open_writer(stack: AsyncExitStack, output: Path, settings: Settings) 
 
 async def follow(run: Run, stopping: asyncio.Event) -> None:
     """Run the lane to its end, or until `stopping` is set."""
-    lane = asyncio.create_task(run.lane.run())
-    watch = asyncio.create_task(stopping.wait())
-    try:
-        await asyncio.wait({lane, watch}, return_when=asyncio.FIRST_COMPLETED)
+
+    async def stop_when_told() -> None:
+        await stopping.wait()
         run.lane.stop()
-        await lane
+
+    watch = asyncio.create_task(stop_when_told())
+    try:
+        await run.lane.run()
     finally:
         watch.cancel()
-        lane.cancel()
+        await asyncio.wait({watch})

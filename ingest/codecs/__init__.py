@@ -42,10 +42,10 @@ class Decoder:
 
     def _packet(self, body: bytes) -> Event:
         container = ocf.read(body)
-        records = list(container.records(self.max_bytes))
-        if len(records) != 1:
-            raise DecodeError("bad_datum", f"a packet with {len(records)} records instead of one")
-        datum, record = records[0]
+        count = container.count()
+        if count != 1:
+            raise DecodeError("bad_datum", f"a packet with {count} records instead of one")
+        datum, record = next(container.records(self.max_bytes))
         dialect = ztf.dialect_of(record) if isinstance(record, dict) else None
         if dialect is None:
             raise DecodeError(

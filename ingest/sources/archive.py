@@ -23,6 +23,9 @@ from ingest.sources import FirstWanted
 MAX_FILE: Final = 2 * 1024**3
 """Largest file that is read as a whole (JSON lines are read line by line)."""
 
+MAX_BLOCK: Final = 256 * 1024**2
+"""Largest block of a container, unpacked: a block is a megabyte or two in what surveys send."""
+
 MAX_LINE: Final = 64 * 1024**2
 
 _Bodies = Iterator[tuple[bytes, str | None]]  # body, and why it cannot be read
@@ -119,7 +122,7 @@ def _packets(path: Path) -> _Bodies:
         yield data, None
         return
     try:
-        for datum, _ in container.records(MAX_FILE):
+        for datum, _ in container.records(MAX_BLOCK):
             yield ocf.single(container, datum), None
     except DecodeError as error:
         # What comes behind the damage cannot be told apart any more: one event stands for it.

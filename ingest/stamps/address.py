@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
@@ -19,6 +20,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ingest.errors import AddressRefused, DecodeError
 
 _DEADLINE_S: Final = 30.0
+_WAITS_S: Final = (0.2, 1.0, 0.0)  # behind each of three tries; S3's client has its own
+_BUSY: Final = frozenset({429, 500, 502, 503, 504})
+
+Data = TypeVar("Data", bytes, bytearray)
 
 
 class Fetcher:
@@ -37,6 +42,8 @@ class Fetcher:
         ]
         self._limit = limit
         self._http: aiohttp.ClientSession | None = None
+        self._s3: Any = None
+        self._opened = AsyncExitStack()
 
     async def fetch(self, url: str) -> bytes:
         """The bytes at `url`.
@@ -57,8 +64,7 @@ class Fetcher:
 
     async def close(self) -> None:
         """Let go of connections."""
-        if self._http:
-            await self._http.close()
+        await self._opened.aclose()
 
     def _allowed(self, url: str) -> str:
         if ".." in unquote(url) or not any(url.startswith(each) for each in self._prefixes):
@@ -78,30 +84,42 @@ class Fetcher:
     async def _object(self, url: str) -> bytes:
         parts = urlsplit(url)
         try:
-            async with get_session().create_client("s3") as s3:
-                answer: Any = await s3.get_object(Bucket=parts.netloc, Key=parts.path.lstrip("/"))
-                async with answer["Body"] as body:
-                    return self._bounded(await body.read(self._limit + 1), url)
+            if self._s3 is None:
+                opened = get_session().create_client("s3")
+                self._s3 = await self._opened.enter_async_context(opened)
+            answer = await self._s3.get_object(Bucket=parts.netloc, Key=parts.path.lstrip("/"))
+            async with answer["Body"] as body:
+                data: bytes = await body.read(self._limit + 1)
+                return self._bounded(data, url)
         except (BotoCoreError, ClientError) as error:
             raise DecodeError("unreadable", f"{url}: {error}") from error
 
     async def _page(self, url: str) -> bytes:
         if self._http is None:
-            timeout = aiohttp.ClientTimeout(total=_DEADLINE_S)
-            self._http = aiohttp.ClientSession(timeout=timeout)
-        try:
-            # A redirect could lead off the allow list, so none is followed.
-            async with self._http.get(url, allow_redirects=False) as answer:
-                if answer.status != 200:
-                    raise DecodeError("unreadable", f"{url} answered {answer.status}")
-                body = b""
-                async for part in answer.content.iter_chunked(1 << 16):
-                    body = self._bounded(body + part, url)
-                return body
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise DecodeError("unreadable", f"{url}: {error!r}") from error
+            opened = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_DEADLINE_S))
+            self._http = await self._opened.enter_async_context(opened)
+        for wait_s in _WAITS_S:
+            try:
+                return await self._read_page(self._http, url)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                failure = error
+            await asyncio.sleep(wait_s)
+        raise DecodeError("unreadable", f"{url}: {failure!r}") from failure
 
-    def _bounded(self, data: bytes, url: str) -> bytes:
+    async def _read_page(self, http: aiohttp.ClientSession, url: str) -> bytes:
+        # A redirect could lead off the allow list, so none is followed.
+        async with http.get(url, allow_redirects=False) as answer:
+            if answer.status in _BUSY:
+                answer.raise_for_status()
+            if answer.status != 200:
+                raise DecodeError("unreadable", f"{url} answered {answer.status}")
+            body = bytearray()
+            async for part in answer.content.iter_chunked(1 << 16):
+                body += part
+                self._bounded(body, url)
+            return bytes(body)
+
+    def _bounded(self, data: Data, url: str) -> Data:
         if len(data) > self._limit:
             raise DecodeError("too_large", f"{url} has more than {self._limit} bytes")
         return data

@@ -129,5 +129,5 @@ def test_one_real_event_can_be_inspected(archive, ran, survey_data):
     assert found["verdict"]["kind"] == "estimated"
     packet = min((archive / "ztf" / "20231012").iterdir()).relative_to(archive)
     found = lookback.figures("inspect", archive, "--partition", packet, "--settings", settings)
-    assert found["outcome"].startswith("not applicable: no_stamp")
+    assert found["not_applicable"].startswith("no_stamp")
     assert json.dumps(found)

@@ -6,6 +6,7 @@ import json
 import time
 import tracemalloc
 import zlib
+from contextlib import suppress
 
 import cramjam
 import fastavro
@@ -141,10 +142,8 @@ async def test_damage_never_raises_anything_else(data):
     for _ in range(data.draw(st.integers(1, 5))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     body = bytes(body[: data.draw(st.integers(0, len(body)))])
-    try:
+    with suppress(DecodeError):
         await decoder.decode(packets.delivery(body))
-    except DecodeError as error:
-        assert error.reason
 
 
 @pytest.mark.parametrize("codec", ["null", "deflate", "snappy"])
@@ -219,7 +218,7 @@ async def test_schemas_come_from_the_first_that_has_them(tmp_path):
     (tmp_path / "9" / "9" / "lsst.v9_9.alert.avsc").write_text(json.dumps(schema))
     schemas = open_schemas(tmp_path, "http://127.0.0.1:9")
     assert (await schemas.get(909))["name"] == "lsst.v9_9.alert"
-    with pytest.raises(DecodeError, match="910.*registry.*910") as caught:
+    with pytest.raises(DecodeError, match=r"910.*registry.*910") as caught:
         await schemas.get(910)
     assert caught.value.reason == "unknown_schema"
     await schemas.close()

@@ -180,9 +180,13 @@ async def test_what_was_acknowledged_survives_a_kill(ending, tmp_path):
 async def test_a_place_that_cannot_be_written_is_refused_with_advice(ending, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     sink = open_sink(tmp_path / "file" / f"results.{ending}")
-    with pytest.raises(SinkRefused, match="check"):
+
+    async def use():
         await sink.open()
         await sink.write([record(1)])
+
+    with pytest.raises(SinkRefused, match="check"):
+        await use()
 
 
 async def test_a_file_of_another_release_is_refused(tmp_path):

@@ -1,0 +1,116 @@
+"""What is wrong with the input is said in one line that says what to do, and the exit shows it."""
+
+import json
+import zlib
+
+import lookback
+import numpy as np
+import pytest
+
+from dispatcher.demo import _one_band_alerts
+from ingest.codecs.notice import ImageAddress, InlineImage, NewImage
+
+
+def notice(stamp):
+    return NewImage(id=1, survey="S", ra=1.0, dec=1.0, stamp=stamp).to_bytes()
+
+
+def bomb(gigabytes):
+    """Gzip of zeros, made a gigabyte at a time: members of a gzip file may follow each other."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    zeros = bytes(1 << 24)
+    one = b"".join(packer.compress(zeros) for _ in range(64)) + packer.flush()
+    return one * gigabytes
+
+
+def complaint(*arguments, code, **options):
+    _, errors = lookback.call(*arguments, code=code, **options)
+    lines = [line for line in errors.splitlines() if not line.startswith("{")]  # not the log
+    (line,) = lines
+    assert line.startswith("lookback: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("run", "absent"), "absent does not exist: give a folder"),
+        (("run", "{tmp}"), "holds no events: files that end in .avro"),
+        (("run", "{tmp}/*.avro"), "holds no events"),
+        (("run", "{night}", "--settings", "absent.toml"), "check the path given with --settings"),
+        (("run", "{night}", "--settings", "{tmp}/wrong.toml"), "batch.itms is not a setting"),
+        (("run", "{night}", "--settings", "{tmp}/ending.toml"), "no sink has this ending"),
+        (("run", "{night}", "--settings", "{tmp}/weights.toml"), "check workers.weights"),
+        (("run", "{night}", "--settings", "{tmp}/schemas.toml"), "not a folder with writer schem"),
+        (("reconcile", "{night}", "--to", "{tmp}/nowhere"), "give the one that `lookback run`"),
+        (("inspect", "{night}", "--offset", "99999"), "has no event at offset 99999"),
+        (("train", "no-such-recipe", "--data", ".", "--out", "{tmp}/t"), "first-light"),
+        (("train", "first-light", "--data", "{tmp}", "--out", "{tmp}/t"), "quasars_ugriz64.npz"),
+        (("evaluate", "--data", "absent.npz"), "absent.npz"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_what_cannot_be_started_says_why(night, tmp_path, arguments, says):
+    (tmp_path / "wrong.toml").write_text("[batch]\nitms = 3\n")
+    (tmp_path / "ending.toml").write_text('[sinks]\nrequired = ["results.csv"]\n')
+    (tmp_path / "weights.toml").write_text('[workers]\nweights = "absent.safetensors"\n')
+    (tmp_path / "schemas.toml").write_text('[ingest]\nschemas = "absent"\n')
+    given = [each.format(tmp=tmp_path, night=night) for each in arguments]
+    if given[0] == "run":
+        given += ["--to", str(tmp_path / "out")]
+    assert says in complaint(*given, code=2)
+
+
+PACKET = _one_band_alerts(2, seed=1)[1]
+BAD = {
+    "truncated.avro": (PACKET[:-300], "truncated"),
+    "schema.avro": (b"\x00\x00\x00\x23\x28" + bytes(100), "unknown_schema"),
+    "bomb.json": (None, "too_large"),
+    "outside.json": (notice(ImageAddress(url="file:///etc/passwd")), "address_refused"),
+    "host.json": (notice(ImageAddress(url="http://127.0.0.1:1/a.npz")), "address_refused"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_an_event_that_cannot_be_read_says_why(tmp_path, name):
+    body, reason = BAD[name]
+    if body is None:
+        import base64
+
+        packed = base64.b64encode(bomb(10)).decode()  # ten gigabytes in ten megabytes
+        body = notice(InlineImage(encoding="fits", data=packed))
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / name).write_bytes(body)
+    assert f"dead letter, {reason}" in complaint("inspect", source, code=1)
+    line = complaint("run", source, "--to", tmp_path / "out", code=1)
+    assert "1 of 1 events became dead letters" in line
+    (letter,) = lookback.dead_letters(tmp_path / "out").values()
+    assert letter["reason"] == reason
+
+
+def test_a_packed_stamp_that_is_a_bomb_costs_no_memory(tmp_path):
+    """Where the event names a file: nothing is expanded beyond the limit either."""
+    import resource
+
+    (tmp_path / "stamp.fits").write_bytes(bomb(10))
+    source = tmp_path / "night.jsonl"
+    source.write_bytes(notice(ImageAddress(url=str(tmp_path / "stamp.fits"))) + b"\n")
+    settings = tmp_path / "lookback.toml"
+    settings.write_text(f'[ingest]\nallow = ["{tmp_path}"]\n')
+    assert "too_large" in complaint("inspect", source, "--settings", settings, code=1)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 3 << 20  # KiB
+
+
+def test_good_events_among_bad_ones_are_answered(tmp_path):
+    image = np.random.default_rng(1).normal(1, 1, (5, 32, 32))
+    source = tmp_path / "night.jsonl"
+    good = notice(InlineImage.of_pixels(image))
+    source.write_bytes(b"\n".join([good, b"rubbish", good[:100]]) + b"\n")
+    settings = tmp_path / "lookback.toml"
+    settings.write_text("[dead_letters]\nmax_ratio = 0.9\n")
+    given = ("run", source, "--to", tmp_path / "out", "--settings", settings)
+    summary = lookback.figures(*given)
+    assert summary["books"]["written"] == 1
+    assert summary["books"]["dead"] == 2
+    assert json.dumps(summary)
