@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
+from dispatcher.demo import render_night
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "first-light.md"
 
@@ -37,7 +38,7 @@ def measure(galaxies: int) -> dict[str, Any]:
     """Run a night of `galaxies` and return the figures."""
     with tempfile.TemporaryDirectory() as folder:
         night, output = Path(folder) / "night.sqlite", Path(folder) / "results"
-        _render(night, galaxies)
+        render_night(night, galaxies, seed=1)
         summary = _lookback("run", night, output)
         proof = _lookback("reconcile", night, output)
     findings = [each["what"] for each in proof["findings"]]
@@ -52,13 +53,6 @@ def measure(galaxies: int) -> dict[str, Any]:
         "cold_start_s": summary["cold_start_s"],
         "estimates": summary["estimates"],
     }
-
-
-def _render(night: Path, galaxies: int) -> None:
-    """Render a few hundred galaxies and repeat them with new ids: rendering is not the subject."""
-    from dispatcher.demo import render_night
-
-    render_night(night, galaxies, seed=1)
 
 
 def _lookback(command: str, night: Path, output: Path) -> dict[str, Any]:

@@ -130,16 +130,16 @@ def _follow(
     from dispatcher import report, service, view
 
     console = Console(stderr=True)
-    memory = report.PeakMemory()
 
     async def follow() -> str | None:
         stopping = asyncio.Event()
         _stop_on_signals(stopping)
         async with service.prepare(source, output, settings, tense=tense) as run:
+            machine = report.Machine()
             structlog.contextvars.bind_contextvars(run=run.run_id)
             beside = {
                 asyncio.create_task(view.watch(run, console)),
-                asyncio.create_task(_repeat(memory.sample, 0.25)),
+                asyncio.create_task(_repeat(machine.sample, 0.25)),
             }
             try:
                 await service.follow(run, stopping)
@@ -147,7 +147,7 @@ def _follow(
                 for each in beside:
                     each.cancel()
                 await asyncio.wait(beside)
-            figures = report.summary(run, memory.mib)
+            figures = report.summary(run, machine)
             report.store(figures, output)
             if plot:
                 report.plot(run, plot)

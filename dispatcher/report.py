@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from dispatcher.service import Run
 from dispatcher.view import books_table
 
 
-def summary(run: Run, peak_mib: float | None) -> dict[str, Any]:
+def summary(run: Run, machine: Machine) -> dict[str, Any]:
     """The figures of a run, for `summary.json` and `--json`. Times in seconds."""
     night = run.night
     return {
@@ -27,8 +27,8 @@ def summary(run: Run, peak_mib: float | None) -> dict[str, Any]:
         "images_per_s": _rounded(night.mean_rate(), 1),
         "p50_s": _rounded(night.latency.quantile(0.5), 4),
         "p98_s": _rounded(night.latency.quantile(0.98), 4),
-        "cold_start_s": round(run.cold_start_s, 3),
-        "peak_mib": _rounded(peak_mib, 1),
+        "cold_start_s": round(machine.cold_start_s, 3),
+        "peak_mib": round(machine.peak_mib, 1),
         "reasons": dict(night.reasons.most_common()),
     }
 
@@ -49,7 +49,7 @@ def show(run: Run, figures: dict[str, Any], console: Console, output: Path) -> N
         "latency p50 / p98", f"{_or_dash(figures['p50_s'])} / {_or_dash(figures['p98_s'])} s"
     )
     table.add_row("cold start", f"{figures['cold_start_s']} s")
-    table.add_row("peak memory", f"{_or_dash(figures['peak_mib'])} MiB, workers included")
+    table.add_row("peak memory", f"{figures['peak_mib']:g} MiB, workers included")
     for reason, count in figures["reasons"].items():
         table.add_row(reason, str(count))
     console.print(table)
@@ -61,12 +61,17 @@ def store(figures: dict[str, Any], output: Path) -> None:
     (output / "summary.json").write_text(json.dumps(figures, indent=2) + "\n")
 
 
-class PeakMemory:
-    """Largest resident memory (MiB) of this process and its workers, sampled."""
+class Machine:
+    """What a run takes of the machine.
+
+    `cold_start_s`: from the start of this process until it was made, so make it when all is ready.
+    `peak_mib`: largest resident memory (MiB) of this process and its workers, sampled.
+    """
 
     def __init__(self) -> None:
-        self._process = psutil.Process(os.getpid())
-        self.mib = 0.0
+        self._process = psutil.Process()
+        self.cold_start_s = time.time() - self._process.create_time()
+        self.peak_mib = 0.0
 
     def sample(self) -> None:
         """Look once. Shared pages count in every process that maps them, as `ps` does it."""
@@ -76,7 +81,7 @@ class PeakMemory:
                 total += child.memory_info().rss
             except psutil.NoSuchProcess:
                 continue
-        self.mib = max(self.mib, total / 2**20)
+        self.peak_mib = max(self.peak_mib, total / 2**20)
 
 
 def plot(run: Run, path: Path) -> None:

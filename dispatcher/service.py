@@ -39,12 +39,11 @@ STATE_FILE = "state.sqlite"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run while it lasts: the lane, what it counts, and how long it took to get ready."""
+    """One run while it lasts: the lane, and what it counts."""
 
     lane: Lane
     night: Night
     run_id: str
-    cold_start_s: float
 
     def totals(self) -> Totals:
         """The books as they stand."""
@@ -70,7 +69,6 @@ async def prepare(
         IngestError, SinkError, DispatcherError: something cannot be opened; one line says what.
     """
     clock = clock or SystemClock()
-    started = clock.monotonic()
     model = identify_model(settings.workers.weights)
     run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(clock.now()))}-{secrets.token_hex(3)}"
     source = open_source(location)  # first: a wrong path should not cost a start of workers
@@ -112,7 +110,7 @@ async def prepare(
             settings=settings,
             on_conclusion=night.count,
         )
-        yield Run(lane, night, run_id, cold_start_s=clock.monotonic() - started)
+        yield Run(lane, night, run_id)
 
 
 def identify_model(weights: Path | None) -> ModelIdentity:

@@ -12,7 +12,6 @@ import io
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from astropy.time import Time
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
@@ -132,5 +131,7 @@ def _stamp(stamp: InlineImage | ImageAddress | None) -> InlineStamp | StampAddre
 
 def _mjd(time: float | str | None) -> float | None:
     if isinstance(time, str):
+        from astropy.time import Time  # late: it loads slowly, and most notices have an MJD
+
         return float(Time(time, scale="utc").tai.mjd)
     return time

@@ -14,8 +14,6 @@ from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
-from aiobotocore.session import get_session
-from botocore.exceptions import BotoCoreError, ClientError
 
 from ingest.errors import AddressRefused, DecodeError
 
@@ -82,6 +80,10 @@ class Fetcher:
             raise DecodeError("unreadable", f"{url}: {error.strerror}") from error
 
     async def _object(self, url: str) -> bytes:
+        # Late: most runs have no stamps in S3, and its client takes a while to load.
+        from aiobotocore.session import get_session
+        from botocore.exceptions import BotoCoreError, ClientError
+
         parts = urlsplit(url)
         try:
             if self._s3 is None:

@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ingest.errors import NotApplicable
 from ingest.events import BANDS, STAMP_SIZE
@@ -69,6 +68,8 @@ def _repaired(image: NDArray[np.float32], bad: NDArray[np.bool_]) -> NDArray[np.
     repaired = image.copy()
     for pixels, holes in zip(repaired, bad, strict=True):
         if holes.any():
+            from scipy import ndimage  # late: most stamps have no holes, and it loads slowly
+
             # The nearest good pixel: no value appears that the sky did not have.
             y, x = ndimage.distance_transform_edt(
                 holes, return_distances=False, return_indices=True

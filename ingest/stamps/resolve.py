@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,10 @@ from ingest.events import BANDS, Event, InlineStamp, Stamp, StampAddress
 from ingest.stamps import readers
 from ingest.stamps.address import Fetcher
 from ingest.stamps.clean import clean
-from ingest.stamps.frames import Frames
 from ingest.stamps.photometry import aperture_fluxes, asinh_magnitudes
+
+if TYPE_CHECKING:
+    from ingest.stamps.frames import Frames
 
 _MAX_STAMP: Final = 16 * 1024**2
 
@@ -28,7 +30,7 @@ class Resolver:
 
     def __init__(self, allow: Sequence[str] = (), frames: Path | None = None) -> None:
         self._fetcher = Fetcher(allow, _MAX_STAMP)
-        self._frames = Frames(frames) if frames else None
+        self._frames = _open_frames(frames) if frames else None
 
     async def resolve(self, event: Event) -> Stamp:
         """The stamp of `event`.
@@ -72,3 +74,9 @@ class Resolver:
             raise NotApplicable("no_stamp", f"{detail} to cut one from (ingest.frames)")
         at = event.host or event
         return await self._frames.cut(at.ra_deg, at.dec_deg), BANDS, "frames"
+
+
+def _open_frames(folder: Path) -> Frames:
+    from ingest.stamps.frames import Frames  # late: it loads astropy's WCS, and few need it
+
+    return Frames(folder)

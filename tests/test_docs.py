@@ -1,0 +1,48 @@
+"""Documents say what the code does: tables made from it, links that lead somewhere, commands."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from dispatcher import settings
+from dispatcher.cli import app
+from sinks import schema
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+def between(page, mark):
+    text = (ROOT / "docs" / page).read_text()
+    return text.split(f"<!-- {mark} -->\n")[1].split(f"<!-- /{mark} -->")[0].strip() + "\n"
+
+
+def test_every_setting_is_documented():
+    assert between("settings.md", "settings") == settings.reference()
+
+
+def test_every_field_of_a_result_is_documented():
+    assert between("results.md", "fields") == schema.markdown_table()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_options_exist(page):
+    command = get_command(app)
+    for line in re.findall(r"^\s*(?:\.venv/bin/)?lookback (\w.*)$", page.read_text(), re.MULTILINE):
+        words = line.split("#")[0].split()
+        known = command.commands[words[0]]
+        options = {name for each in known.params for name in each.opts}
+        assert {word for word in words if word.startswith("--")} <= options | {"--help"}, line
+
+
+def test_the_version_has_a_place_in_the_changelog():
+    assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()

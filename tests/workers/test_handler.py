@@ -1,0 +1,314 @@
+"""One function, and functions in a group: one verdict per item, whatever happens to the others."""
+
+import asyncio
+import itertools
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import numpy as np
+import orjson
+import pytest
+
+import fmi
+from fmi.rendezvous import Rendezvous
+from workers import handler
+from workers.errors import WireError, WrongWeights
+from workers.wire import Item, VerdictKind, decode_verdicts, encode_items
+
+
+class Context:
+    """What the platform passes: how long it will still wait."""
+
+    def __init__(self, seconds=60.0):
+        self.seconds = seconds
+
+    def get_remaining_time_in_millis(self):
+        return round(1000 * self.seconds)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def model(weights_file):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOOKBACK_WEIGHTS", str(weights_file))
+        handler.estimator.cache_clear()
+        yield handler.estimator()
+    handler.estimator.cache_clear()
+
+
+@pytest.fixture
+def job(model):
+    return {"weights_sha256": model.sha256}
+
+
+def items(n, first=0):
+    rng = np.random.default_rng(first)
+    images = rng.normal(size=(n, 5, 32, 32)).astype(np.float32)
+    magnitudes = rng.uniform(18, 21, (n, 5)).astype(np.float32)
+    return [Item(f"item-{first + k}", images[k], magnitudes[k]) for k in range(n)]
+
+
+def invoke(event, context=None):
+    """As a platform does: JSON in, JSON out."""
+    answer = handler.handler(orjson.loads(orjson.dumps(event)), context or Context())
+    return orjson.loads(orjson.dumps(answer))
+
+
+def alone(job, asked, context=None):
+    answer = invoke({"job": job, "partition": encode_items(asked)}, context)
+    return decode_verdicts(answer["verdicts"])
+
+
+def test_every_item_has_its_verdict_in_order(job, model):
+    asked = items(3)
+    answer = invoke({"job": job, "partition": encode_items(asked)})
+    verdicts = decode_verdicts(answer["verdicts"])
+    assert [each.id for each in verdicts] == ["item-0", "item-1", "item-2"]
+    expected = model.estimate(
+        np.stack([each.image for each in asked]), np.stack([each.magnitudes for each in asked])
+    )
+    for k, each in enumerate(verdicts):
+        assert each.kind is VerdictKind.ESTIMATED
+        for name in type(each.estimate).__dataclass_fields__:
+            assert getattr(each.estimate, name) == getattr(expected, name)[k], name
+    assert len({each.estimate.z_mean for each in verdicts}) == 3
+    assert (answer["rank"], answer["gathered"], answer["lost"]) == (0, [], [])
+
+
+def test_an_estimate_is_a_redshift_inside_its_intervals(job, config):
+    for each in alone(job, items(20)):
+        found = each.estimate
+        assert 0 <= found.z_err95_low <= found.z_err68_low <= found.z_median
+        assert found.z_median <= found.z_err68_high <= found.z_err95_high <= config.z_max
+        assert 0 < found.z_mean < config.z_max and 0 < found.z_mode < config.z_max
+
+
+def test_the_answer_says_which_model_it_is(job, model):
+    answer = invoke({"job": job, "partition": encode_items(items(1))})
+    assert answer["model"] == {
+        "name": "small",
+        "version": "7",
+        "weights_sha256": model.sha256,
+        "calibration_id": "temperature-2.00",
+    }
+    assert answer["ms"]["total"] > 0
+
+
+@pytest.mark.parametrize("n", [63, 64, 65, 130])
+def test_a_partition_may_have_any_size(job, n):
+    verdicts = alone(job, items(n))
+    assert [each.id for each in verdicts] == [f"item-{k}" for k in range(n)]
+    assert {each.kind for each in verdicts} == {VerdictKind.ESTIMATED}
+
+
+def test_an_empty_partition_has_no_verdicts(job):
+    assert alone(job, []) == []
+
+
+BAD = {
+    "a NaN in the image": lambda item: item.image.__setitem__((4, 31, 31), np.nan),
+    "an infinite pixel": lambda item: item.image.__setitem__((0, 0, 0), -np.inf),
+    "a NaN among the magnitudes": lambda item: item.magnitudes.__setitem__(3, np.nan),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_one_bad_item_costs_one_item(job, name, place):
+    asked = items(5)
+    others = asked[:place] + asked[place + 1 :]
+    without_it = alone(job, others)
+    BAD[name](asked[place])
+    verdicts = alone(job, asked)
+    bad = verdicts.pop(place)
+    assert (bad.id, bad.kind, bad.reason) == (
+        f"item-{place}",
+        VerdictKind.BAD_INPUT,
+        "not_finite",
+    )
+    assert bad.estimate is None
+    assert verdicts == without_it
+
+
+def test_a_partition_of_bad_items_only_is_answered(job):
+    asked = items(3)
+    for each in asked:
+        each.image[:] = np.nan
+    assert [each.kind for each in alone(job, asked)] == [VerdictKind.BAD_INPUT] * 3
+
+
+def test_when_the_time_is_out_the_rest_is_to_be_tried_again(job, monkeypatch):
+    ticks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: next(ticks), perf_counter=time.perf_counter)
+    monkeypatch.setattr(handler, "time", clock)
+    verdicts = alone(job, items(180), Context(seconds=2.5))
+    assert [each.id for each in verdicts] == [f"item-{k}" for k in range(180)]
+    kinds = [each.kind for each in verdicts]
+    done = kinds.index(VerdictKind.TRY_AGAIN)
+    assert 0 < done < 180
+    assert set(kinds[:done]) == {VerdictKind.ESTIMATED}
+    assert {(each.kind, each.reason, each.estimate) for each in verdicts[done:]} == {
+        (VerdictKind.TRY_AGAIN, "out_of_time", None)
+    }
+
+
+def test_without_any_time_everything_is_to_be_tried_again(job):
+    verdicts = alone(job, items(2), Context(seconds=0))
+    assert [each.kind for each in verdicts] == [VerdictKind.TRY_AGAIN] * 2
+
+
+def test_other_weights_than_the_jobs_are_named():
+    with pytest.raises(WrongWeights, match=r"ffffffffffff.*deploy the same weights"):
+        invoke({"job": {"weights_sha256": "f" * 64}, "partition": encode_items(items(1))})
+
+
+def test_a_broken_partition_is_refused(job):
+    with pytest.raises(WireError):
+        invoke({"job": job, "partition": {"ids": ["a"]}})
+
+
+@pytest.fixture
+async def rendezvous():
+    made = Rendezvous()
+    await made.start()
+    yield made
+    await made.close()
+
+
+class Group:
+    """Events for the ranks of one group; rank r has r + 1 items."""
+
+    def __init__(self, rendezvous, size, job, deadline_s=10.0):
+        self.size, self.job = size, job
+        self.fields = {
+            "id": "g",
+            "size": size,
+            "rendezvous": rendezvous.address,
+            "token": rendezvous.admit("g", size, 30),
+            "deadline_s": deadline_s,
+        }
+
+    def partition(self, rank):
+        return items(rank + 1, first=10 * rank)
+
+    def event(self, rank):
+        event = {
+            "partition": encode_items(self.partition(rank)),
+            "group": {**self.fields, "rank": rank},
+        }
+        return {**event, "job": self.job} if rank == 0 else event
+
+    def join(self, rank):
+        """Meet the others as a rank that is no handler."""
+        fields = self.fields
+        return fmi.connect(
+            fields["rendezvous"],
+            fields["id"],
+            rank,
+            self.size,
+            fields["token"],
+            fields["deadline_s"],
+        )
+
+
+async def in_threads(*calls):
+    with ThreadPoolExecutor(len(calls)) as threads:
+        loop = asyncio.get_running_loop()
+        return await asyncio.gather(
+            *(loop.run_in_executor(threads, call) for call in calls), return_exceptions=True
+        )
+
+
+def ranks_of(group, *ranks):
+    return [lambda rank=rank: invoke(group.event(rank)) for rank in ranks]
+
+
+def assert_own_verdicts(answer, group, job):
+    rank = answer["rank"]
+    assert decode_verdicts(answer["verdicts"]) == alone(job, group.partition(rank))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+async def test_each_rank_answers_for_itself_and_the_root_for_all(rendezvous, job, size):
+    group = Group(rendezvous, size, job)
+    answers = await in_threads(*ranks_of(group, *range(size)))
+    assert [each["rank"] for each in answers] == list(range(size))
+    for each in answers:
+        assert_own_verdicts(each, group, job)
+        assert each["lost"] == []
+    assert answers[0]["gathered"] == [v for each in answers[1:] for v in each["verdicts"]]
+    assert all(each["gathered"] == [] for each in answers[1:])
+
+
+async def test_a_rank_that_never_comes_is_named_and_costs_only_its_own(rendezvous, job):
+    group = Group(rendezvous, 3, job, deadline_s=1.0)
+    started = time.monotonic()
+    answers = await in_threads(*ranks_of(group, 0, 2))
+    assert time.monotonic() - started < 2.5
+    assert [each["rank"] for each in answers] == [0, 2]
+    for each in answers:
+        assert_own_verdicts(each, group, job)
+        assert each["lost"] == [1]
+
+
+async def test_a_root_that_never_comes_is_named_and_costs_only_its_own(rendezvous, job):
+    group = Group(rendezvous, 3, job, deadline_s=1.0)
+    answers = await in_threads(*ranks_of(group, 1, 2))
+    for each in answers:
+        assert_own_verdicts(each, group, job)
+        assert each["lost"] == [0]
+
+
+async def test_a_rank_that_dies_at_work_is_named_and_the_rest_is_gathered(rendezvous, job):
+    group = Group(rendezvous, 3, job)
+
+    def dies():
+        with group.join(1) as ranks:
+            ranks.bcast()
+
+    root, _, other = await in_threads(*ranks_of(group, 0), dies, *ranks_of(group, 2))
+    for each in (root, other):
+        assert_own_verdicts(each, group, job)
+        assert each["lost"] == [1]
+    assert root["gathered"] == other["verdicts"]
+
+
+async def test_a_root_that_dies_at_work_costs_only_its_own(rendezvous, job):
+    group = Group(rendezvous, 3, job)
+
+    def dies():
+        with group.join(0) as ranks:
+            ranks.bcast(job)
+
+    _, *others = await in_threads(dies, *ranks_of(group, 1, 2))
+    assert [each["rank"] for each in others] == [1, 2]
+    for each in others:
+        assert_own_verdicts(each, group, job)
+        assert each["lost"] == [0]
+
+
+async def test_a_stolen_place_is_refused_and_the_partition_answered_all_the_same(rendezvous, job):
+    group = Group(rendezvous, 2, job)
+    group.fields["token"] = "stolen"
+    (answer,) = await in_threads(*ranks_of(group, 0))
+    assert_own_verdicts(answer, group, job)
+    assert answer["lost"] == []
+
+
+async def test_every_rank_of_a_group_refuses_other_weights(rendezvous):
+    group = Group(rendezvous, 3, {"weights_sha256": "f" * 64})
+    answers = await in_threads(*ranks_of(group, 0, 1, 2))
+    assert [type(each) for each in answers] == [WrongWeights] * 3
+
+
+async def test_bad_items_and_lack_of_time_travel_to_the_root(rendezvous, job):
+    group = Group(rendezvous, 2, job)
+    event = group.event(1)
+    asked = items(2, first=10)
+    asked[1].image[0, 0, 0] = np.nan
+    event["partition"] = encode_items(asked)
+    late, _ = await in_threads(
+        lambda: invoke(group.event(0), Context(seconds=0)), lambda: invoke(event)
+    )
+    assert [each["kind"] for each in late["verdicts"]] == ["try_again"]
+    assert [each["kind"] for each in late["gathered"]] == ["estimated", "bad_input"]

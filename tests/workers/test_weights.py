@@ -1,0 +1,151 @@
+"""Weights on disk: what is saved is loaded, and what is no weights file is refused."""
+
+import hashlib
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from workers.astromae import AstroMAE
+from workers.engine import Engine
+from workers.errors import WeightsError
+from workers.estimator import Estimator
+from workers.weights import identify, load, read_config, save
+
+
+def test_what_is_saved_is_loaded_but_for_the_half_of_its_digits(weights_file, new_model, config):
+    model, found = load(weights_file)
+    assert found == config
+    assert not model.training
+    generator = torch.Generator().manual_seed(2)
+    asked = (
+        torch.randn(4, 5, 32, 32, generator=generator),
+        torch.randn(4, 5, generator=generator),
+    )
+    before, after = Engine(new_model(config.bins))(*asked), Engine(model)(*asked)
+    assert (after - before).abs().max() < 5e-3 * before.abs().max()
+
+
+def test_loaded_weights_are_stored_again_without_loss(weights_file, tmp_path):
+    save(tmp_path / "again.safetensors", *load(weights_file))
+    assert identify(tmp_path / "again.safetensors").sha256 == identify(weights_file).sha256
+
+
+def test_the_identity_is_the_hash_of_the_file(weights_file, config):
+    sha256 = hashlib.sha256(weights_file.read_bytes()).hexdigest()
+    identity, estimator = identify(weights_file), Estimator.load(weights_file)
+    assert identity.sha256 == estimator.sha256 == sha256
+    assert (identity.name, identity.version) == (config.name, config.version)
+    assert identity.calibration_id == estimator.calibration_id == "temperature-2.00"
+
+
+def test_an_identity_costs_no_torch(weights_file):
+    """The dispatcher asks for it, and must not carry a model."""
+    program = (
+        "import sys; from pathlib import Path; from workers.weights import identify; "
+        "print(identify(Path(sys.argv[1])).name, 'torch' in sys.modules)"
+    )
+    said = subprocess.check_output([sys.executable, "-c", program, weights_file], text=True)
+    assert said == "small False\n"
+
+
+def test_the_temperature_broadens_the_density(weights_file, new_model, config, tmp_path):
+    warmer = tmp_path / "warmer.safetensors"
+    save(warmer, new_model(config.bins), config.model_copy(update={"temperature": 20.0}))
+    rng = np.random.default_rng(1)
+    asked = (
+        rng.normal(size=(6, 5, 32, 32)).astype(np.float32),
+        np.full((6, 5), 20, np.float32),
+    )
+    peaks = [
+        Estimator.load(path).density(*asked).max(dim=1).values for path in (weights_file, warmer)
+    ]
+    assert (peaks[1] < peaks[0]).all()
+
+
+def absent(path, whole):
+    pass
+
+
+def garbage(path, whole):
+    path.write_bytes(b"garbage" * 100)
+
+
+def empty(path, whole):
+    path.write_bytes(b"")
+
+
+def cut_in_its_header(path, whole):
+    path.write_bytes(whole[:1000])
+
+
+def cut_in_its_numbers(path, whole):
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def foreign(path, whole):
+    save_file({"weight": torch.zeros(3)}, path, metadata={"format": "pt"})
+
+
+def a_folder(path, whole):
+    path.mkdir()
+
+
+def foreign_under_our_header(path, whole):
+    config = read_config_of(whole)
+    save_file({"weight": torch.zeros(3)}, path, metadata={"lookback": config})
+
+
+def of_another_release(path, whole):
+    save_file({"weight": torch.zeros(3)}, path, metadata={"lookback": '{"name": "old"}'})
+
+
+def read_config_of(whole):
+    import json
+
+    (length,) = struct.unpack("<Q", whole[:8])
+    return json.loads(whole[8 : 8 + length])["__metadata__"]["lookback"]
+
+
+BROKEN = [
+    absent,
+    a_folder,
+    empty,
+    garbage,
+    cut_in_its_header,
+    cut_in_its_numbers,
+    foreign,
+    foreign_under_our_header,
+    of_another_release,
+]
+
+
+@pytest.mark.parametrize("breaks", BROKEN, ids=lambda each: each.__name__)
+def test_a_file_that_cannot_be_used_says_so_in_one_line(weights_file, tmp_path, breaks):
+    path = tmp_path / "broken.safetensors"
+    breaks(path, weights_file.read_bytes())
+    with pytest.raises(WeightsError, match=r"check workers\.weights|lookback train") as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("breaks", [absent, garbage, foreign], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("read", [read_config, identify, Estimator.load])
+def test_it_says_so_whoever_reads_it(weights_file, tmp_path, breaks, read):
+    path = tmp_path / "broken.safetensors"
+    breaks(path, weights_file.read_bytes())
+    with pytest.raises(WeightsError, match="broken"):
+        read(path)
+
+
+def test_weights_for_another_grid_are_refused(tmp_path, config):
+    path = tmp_path / "other.safetensors"
+    save(path, AstroMAE(outputs=config.bins + 1), config)
+    with pytest.raises(WeightsError, match="lookback train") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
