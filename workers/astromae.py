@@ -200,14 +200,19 @@ class AstroMAE(nn.Module):
             x = block(x)
         return x[:, 1:].mean(dim=1)
 
-    def fuse(self, encoded: Tensor, image: Tensor, magnitudes: Tensor) -> Tensor:
-        """Everything behind the encoder: `encoded` [n, 192] -> [n, outputs]."""
-        parts = [
+    def branches(
+        self, encoded: Tensor, image: Tensor, magnitudes: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What is fused: tokens [n, 1096], pixels [n, 1096] and magnitudes [n, 1024]."""
+        return (
             self.vit_block(self.head(self.fc_norm(encoded))),
             self.inception_model.vis_inception(image),
             self.inception_model.magnitude_block(magnitudes),
-        ]
-        return self.concat_block(torch.cat(parts, dim=1))
+        )
+
+    def fuse(self, encoded: Tensor, image: Tensor, magnitudes: Tensor) -> Tensor:
+        """Everything behind the encoder: `encoded` [n, 192] -> [n, outputs]."""
+        return self.concat_block(torch.cat(self.branches(encoded, image, magnitudes), dim=1))
 
     def forward(self, image: Tensor, magnitudes: Tensor) -> Tensor:
         """[n, 5, 32, 32] and [n, 5] -> [n, outputs]."""

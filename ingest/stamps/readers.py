@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -65,19 +66,41 @@ def _array(data: bytes) -> NDArray[Any]:
 
 def _read_fits(data: bytes) -> tuple[NDArray[Any], tuple[str, ...]]:
     """A cube (bands in ugriz order, or as the header's BANDS says), or an image HDU per band."""
+    images = _fits_images(data)
+    if not images:
+        raise DecodeError("bad_stamp", "a FITS file without an image (compressed tiles are none)")
+    if len(images) == 1 and images[0].pixels.ndim == 3:
+        cube = images[0].pixels
+        return cube, tuple(images[0].bands[: len(cube)])
+    if len({each.pixels.shape for each in images}) > 1:
+        raise DecodeError("bad_stamp", "the images of the bands are of different size")
+    return np.stack([each.pixels for each in images]), tuple(each.name for each in images)
+
+
+@dataclass(frozen=True, slots=True)
+class _FitsImage:
+    name: str
+    bands: str
+    pixels: NDArray[Any]
+
+
+def _fits_images(data: bytes) -> list[_FitsImage]:
     from astropy.io import fits
     from astropy.utils.exceptions import AstropyWarning
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)  # odd headers are the survey's matter
-            with fits.open(io.BytesIO(data), lazy_load_hdus=False) as hdus:
-                images = [hdu for hdu in hdus if hdu.data is not None and hdu.data.ndim >= 2]
-                if len(images) == 1 and images[0].data.ndim == 3:
-                    names = str(images[0].header.get("BANDS", "".join(BANDS)))
-                    cube = images[0].data
-                    return np.array(cube), tuple(names[: len(cube)])
-                stack = [np.array(hdu.data) for hdu in images]
-                return np.stack(stack), tuple(hdu.name.lower() for hdu in images)
-    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
-        raise DecodeError("bad_stamp", f"it is not a FITS stamp ({error})") from error
+            # Compressed tiles stay packed: a header of theirs can claim any size to expand to.
+            with fits.open(io.BytesIO(data), disable_image_compression=True) as hdus:
+                return [
+                    _FitsImage(
+                        hdu.name.lower(),
+                        str(hdu.header.get("BANDS", "".join(BANDS))),
+                        np.array(hdu.data),
+                    )
+                    for hdu in hdus
+                    if isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU) and np.ndim(hdu.data) >= 2
+                ]
+    except Exception as error:  # damaged headers make astropy raise nearly anything
+        raise DecodeError("bad_stamp", f"it is not a FITS stamp ({error!r})") from error

@@ -1,18 +1,22 @@
 """From an event to its stamp: the right pixels, the right flux, or the reason why not."""
 
 import io
+from contextlib import suppress
 
 import numpy as np
 import packets
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ingest.codecs import Decoder
 from ingest.codecs.notice import HostGalaxy, ImageAddress, InlineImage
 from ingest.errors import DecodeError, NotApplicable, SourceError
 from ingest.events import Event, InlineStamp, StampAddress
 from ingest.schemas import MemorySchemas
+from ingest.stamps import readers
 from ingest.stamps.photometry import aperture_fluxes, asinh_magnitudes
 from ingest.stamps.resolve import Resolver
 
@@ -63,6 +67,40 @@ async def test_fits_stamps_are_read(form):
     hdus.writeto(file)
     stamp = await Resolver().resolve(event(InlineStamp("fits", file.getvalue())))
     np.testing.assert_array_equal(stamp.image, SKY[:, 4:36, 4:36])
+
+
+def packed(form):
+    """A stamp file of every form that is read, or refused for what it could expand to."""
+    file = io.BytesIO()
+    if form == "npz":
+        np.savez_compressed(file, image=SKY, bands=np.array(list("ugriz")))
+        return file.getvalue()
+    primary = fits.PrimaryHDU(SKY if form == "cube" else None)
+    others = {
+        "cube": [],
+        "extensions": [fits.ImageHDU(SKY[i], name=band) for i, band in enumerate("ugriz")],
+        "tiles": [fits.CompImageHDU(SKY, compression_type="RICE_1")],
+    }
+    fits.HDUList([primary, *others[form]]).writeto(file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("form", ["npz", "cube", "extensions", "tiles"])
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_damaged_stamp_file_never_raises_anything_else(form, data):
+    body = bytearray(packed(form))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, min(len(body), 3 * 2880) - 1))
+        body[at] = data.draw(st.sampled_from(list(b"0123456789-TFX 'E.=\x00\xff")))
+    body = bytes(body[: data.draw(st.integers(1, len(body)))])
+    with suppress(DecodeError):
+        readers.read(body, "npz" if form == "npz" else "fits", 1 << 24)
+
+
+def test_compressed_tiles_are_not_expanded():
+    with pytest.raises(DecodeError, match="without an image"):
+        readers.read(packed("tiles"), "fits", 1 << 24)
 
 
 async def test_magnitudes_of_the_survey_are_kept_and_absent_ones_measured():

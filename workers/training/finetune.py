@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from workers.astromae import AstroMAE
 from workers.density import Grid
@@ -184,9 +185,21 @@ class _Tuner:
         noise = settings.magnitude_noise * torch.randn(len(rows), 5)
         magnitudes = self.transform.magnitudes(self.magnitudes[rows] + noise)
         encoded = self.features[which, rows].float()
-        logits = self.model.fuse(encoded, images, magnitudes)
+        logits = self._with_dropout(*self.model.branches(encoded, images, magnitudes))
         target = self.grid.smooth(self.bins[rows], settings.label_width)
         return -(target * torch.log_softmax(logits, dim=1)).sum(dim=1).mean()
+
+    def _with_dropout(self, tokens: Tensor, pixels: Tensor, magnitudes: Tensor) -> Tensor:
+        """Fuse, with the image hidden from some rows and single features from all.
+
+        A few thousand real images are soon known by heart; their colours are not. A model that
+        must also answer without the image keeps to what is true of those it has not seen.
+        """
+        settings = self.recipe.finetuning
+        shown = torch.rand(len(tokens), 1) >= settings.hidden_images
+        image = torch.cat([tokens, pixels], dim=1) * shown
+        image = functional.dropout(image, settings.dropout)
+        return self.model.concat_block(torch.cat([image, magnitudes], dim=1))
 
     def _training_mode(self) -> None:
         """Batch norms of the frozen encoder keep their statistics."""

@@ -50,6 +50,10 @@ class FineTuning(_Part):
     label_width: float = 1.5
     """Standard deviation of the smoothed label, in bins."""
     magnitude_noise: float = 0.03
+    hidden_images: float = 0.5
+    """Share of the rows whose image the fusion does not see."""
+    dropout: float = 0.3
+    """Share of the image's features that a row's fusion does not see."""
 
 
 class Recipe(_Part):

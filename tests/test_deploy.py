@@ -1,0 +1,34 @@
+"""What is shipped for operators fits the program it runs."""
+
+import configparser
+import re
+from pathlib import Path
+
+from typer.main import get_command
+
+from dispatcher.cli import app
+from dispatcher.settings import load
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+
+
+def unit():
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    parser.optionxform = str
+    parser.read(DEPLOY / "lookback@.service")
+    return parser["Service"]
+
+
+def test_the_settings_to_begin_with_are_valid():
+    assert load(DEPLOY / "lookback.toml").sinks.required == ("results.sqlite", "results.parquet")
+
+
+def test_the_unit_runs_a_command_that_exists():
+    _, name, *words = unit()["ExecStart"].split()
+    options = {each for known in get_command(app).commands[name].params for each in known.opts}
+    assert {word for word in words if word.startswith("--")} <= options
+
+
+def test_the_unit_waits_for_the_grace_period():
+    (wait,) = re.findall(r"^(\d+)$", unit()["TimeoutStopSec"])
+    assert int(wait) > load(DEPLOY / "lookback.toml").flow.grace_s
