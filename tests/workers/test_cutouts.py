@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from workers.errors import DataError
 from workers.training.cutouts import (
     Cutouts,
     centre,
@@ -67,6 +68,24 @@ def test_a_data_set_is_stored_and_joined_row_by_row(tmp_path):
     for name in Cutouts.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(stored, name), getattr(joined, name))
     assert stored.rows(stored.group == 2).z.tolist() == [1.0, 2.0]
+
+
+NO_DATA_SET = {
+    "absent": (lambda path: None, "does not exist.*--data"),
+    "a folder": (lambda path: path.mkdir(), "does not exist.*--data"),
+    "garbage": (lambda path: path.write_bytes(b"garbage" * 50), "not an npz file"),
+    "without images": (lambda path: np.savez(path, z=np.zeros(2)), "needs the arrays images"),
+}
+
+
+@pytest.mark.parametrize("case", NO_DATA_SET)
+def test_what_is_no_data_set_says_so(case, tmp_path):
+    make, says = NO_DATA_SET[case]
+    make(tmp_path / "set.npz")
+    with pytest.raises(DataError, match=says) as caught:
+        Cutouts.load(tmp_path / "set.npz")
+    assert str(tmp_path / "set.npz") in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_middle_of_a_frame_is_taken_and_gaps_are_dark():

@@ -30,6 +30,11 @@ def test_what_is_saved_is_loaded_but_for_the_half_of_its_digits(weights_file, ne
     assert (after - before).abs().max() < 5e-3 * before.abs().max()
 
 
+def test_a_file_has_two_bytes_for_each_number(weights_file, new_model, config):
+    numbers = sum(each.numel() for each in new_model(config.bins).parameters())
+    assert 2 * numbers < weights_file.stat().st_size < 2.01 * numbers
+
+
 def test_loaded_weights_are_stored_again_without_loss(weights_file, tmp_path):
     save(tmp_path / "again.safetensors", *load(weights_file))
     assert identify(tmp_path / "again.safetensors").sha256 == identify(weights_file).sha256
