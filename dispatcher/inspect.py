@@ -88,11 +88,15 @@ def _stamp(stamp: Stamp) -> dict[str, Any]:
         "origin": stamp.origin,
         "bands_used": "".join(stamp.bands_used),
         **{
-            band: f"magnitude {stamp.magnitudes[i]:.3f}, peak {peak[i]:.2f}, "
+            band: f"magnitude {_given(stamp.magnitudes[i])}, peak {peak[i]:.2f}, "
             f"total {total[i]:.2f} nanomaggies"
             for i, band in enumerate(BANDS)
         },
     }
+
+
+def _given(magnitude: float) -> str:
+    return f"{magnitude:.3f}" if np.isfinite(magnitude) else "not given"
 
 
 def _ask(item: Item, weights: Path | None) -> dict[str, Any]:

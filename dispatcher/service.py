@@ -16,6 +16,7 @@ from dispatcher.checkpoint import Checkpoint
 from dispatcher.clock import Clock, SystemClock
 from dispatcher.conclusions import Clerk
 from dispatcher.credit import Credit
+from dispatcher.folder import only_writer
 from dispatcher.groups import GroupRunner, ModelIdentity
 from dispatcher.intake import Intake
 from dispatcher.invokers import Invoker
@@ -73,7 +74,7 @@ async def prepare(
     run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(clock.now()))}-{secrets.token_hex(3)}"
     source = open_source(location)  # first: a wrong path should not cost a start of workers
     async with AsyncExitStack() as stack:
-        output.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(only_writer(output))
         writer = await _open_writer(stack, output, settings)
         checkpoint = Checkpoint(output / STATE_FILE)
         stack.callback(checkpoint.close)

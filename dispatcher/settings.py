@@ -77,7 +77,7 @@ class Workers(_Section):
         60.0, gt=0, description="seconds one invocation may take before its worker is stopped"
     )
     attempts: int = Field(
-        3, ge=1, description="times an item is sent before it becomes a dead letter"
+        3, ge=1, description="times an item is sent at least before it becomes a dead letter"
     )
     weights: Path | None = Field(
         None, description="safetensors file of the model; the default is the shipped one"

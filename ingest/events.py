@@ -115,7 +115,8 @@ class Event:
 class Stamp:
     """Five-band image around one sky position, and its magnitudes.
 
-    `image`: float32 [5, 32, 32], bands ugriz, nanomaggies. `magnitudes`: float32 [5].
+    `image`: float32 [5, 32, 32], bands ugriz, nanomaggies. `magnitudes`: float32 [5],
+    NaN where the event brings none.
     `bands_used`: the bands that were really observed. `origin`: where the pixels came
     from (inline, an address, or survey frames).
     """

@@ -19,8 +19,9 @@ class DeadLetter:
     """One event that could not be answered.
 
     `reason` is a code (see `docs/events.md`), `detail` a sentence, `attempts` how often a worker
-    was asked, `body` what the survey sent, byte for byte. `cost_usd_micro` is null where no price
-    is known.
+    was asked, `body` what the survey sent: of a packet out of a container of many, its record byte
+    for byte in a container of its own; of a line or file over its limit, the beginning.
+    `cost_usd_micro` is null where no price is known.
     """
 
     src_topic: str

@@ -72,7 +72,8 @@ class ParquetSink:
         table = pa.Table.from_arrays(arrays, schema=self._schema)
         name = hashlib.blake2b("".join(sorted(records)).encode(), digest_size=16).hexdigest()
         part = self._folder / f"part-{name}.parquet"
-        unfinished = part.with_suffix(_UNFINISHED)
+        # Hidden: who reads the folder as a data set passes over names with a leading dot.
+        unfinished = self._folder / f".{part.name}{_UNFINISHED}"
         try:
             with unfinished.open("wb") as file:
                 pq.write_table(table, file, compression="zstd")

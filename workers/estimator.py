@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from workers.density import Grid
 from workers.engine import Engine
+from workers.photometry import complete, unmeasured
 from workers.quality import flags
 from workers.weights import Config, Identity, identify, load
 
@@ -57,21 +58,36 @@ class Estimator:
         return estimator
 
     def estimate(self, images: NDArray[np.float32], magnitudes: NDArray[np.float32]) -> Estimates:
-        """Estimate redshifts of `images` [n, 5, 32, 32] (nanomaggies) and `magnitudes` [n, 5]."""
-        p = self.density(images, magnitudes)
+        """Estimate redshifts of `images` [n, 5, 32, 32] (nanomaggies) and `magnitudes` [n, 5].
+
+        Magnitudes that are NaN, or no measurement, are measured in the images.
+        """
+        pixels, given = _tensor(images), _tensor(magnitudes)
+        completed = complete(given, pixels)
+        p = self._density(pixels, completed)
         z = self._grid.quantiles(p, _FRACTIONS).numpy().T
         low95, low68, median, high68, high95 = z
         mode = self._middles[p.argmax(dim=1)].numpy()
         mean = (p.double() @ self._middles).numpy()
-        flagged = flags(low68, high68, high95, mode, median, magnitudes, self._config)
+        flagged = flags(
+            low68,
+            high68,
+            high95,
+            mode,
+            median,
+            completed.numpy(),
+            unmeasured(given).numpy(),
+            self._config,
+        )
         return Estimates(median, mean, mode, low68, high68, low95, high95, flagged)
 
     @torch.inference_mode()
-    def density(self, images: NDArray[np.float32], magnitudes: NDArray[np.float32]) -> torch.Tensor:
+    def _density(self, images: torch.Tensor, magnitudes: torch.Tensor) -> torch.Tensor:
         """p(z) [n, bins] on the grid of the weights."""
         transform = self._config.transform
-        logits = self._engine(
-            transform.images(torch.from_numpy(np.ascontiguousarray(images, np.float32))),
-            transform.magnitudes(torch.from_numpy(np.ascontiguousarray(magnitudes, np.float32))),
-        )
+        logits = self._engine(transform.images(images), transform.magnitudes(magnitudes))
         return torch.softmax(logits / self._config.temperature, dim=1)
+
+
+def _tensor(array: NDArray[np.float32]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32))

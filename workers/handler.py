@@ -131,9 +131,7 @@ def _infer(
 def _verdicts(
     ids: Sequence[str], images: NDArray[np.float32], magnitudes: NDArray[np.float32]
 ) -> Iterator[Verdict]:
-    finite = np.asarray(
-        np.isfinite(images).all(axis=(1, 2, 3)) & np.isfinite(magnitudes).all(axis=1)
-    )
+    finite = np.asarray(np.isfinite(images).all(axis=(1, 2, 3)) & ~np.isinf(magnitudes).any(axis=1))
     estimates = estimator().estimate(images[finite], magnitudes[finite]) if finite.any() else None
     rows = iter(range(int(finite.sum())))
     for each, good in zip(ids, finite.tolist(), strict=True):

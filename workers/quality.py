@@ -18,11 +18,13 @@ class Quality(IntFlag):
     BROAD = 1
     """Half the 68 % interval is wider than 0.1 (1 + z)."""
     SEVERAL_PEAKS = 2
-    """The mode lies outside the 68 % interval: p(z) has more than one peak."""
+    """The mode lies outside the 68 % interval: p(z) has several peaks, or a long tail."""
     UNUSUAL_MAGNITUDES = 4
     """A magnitude lies outside the range of the training data."""
     EDGE_OF_GRID = 8
     """The 95 % interval reaches the end of the redshift grid."""
+    MEASURED_MAGNITUDES = 16
+    """A magnitude was absent, or no measurement, and was measured in the stamp."""
 
 
 _BROAD: Final = 0.1
@@ -36,15 +38,17 @@ def flags(
     mode: NDArray[np.floating],
     median: NDArray[np.floating],
     magnitudes: NDArray[np.floating],
+    measured: NDArray[np.bool_],
     config: Config,
 ) -> NDArray[np.int64]:
-    """Flags [n] of estimates [n] with magnitudes [n, 5]."""
+    """Flags [n] of estimates [n] with magnitudes [n, 5], some `measured` [n, 5] in the stamp."""
     low, high = np.array(config.magnitude_range).T
     found = {
         Quality.BROAD: (high68 - low68) > _BROAD * 2 * (1 + median),
         Quality.SEVERAL_PEAKS: (mode < low68) | (mode > high68),
         Quality.UNUSUAL_MAGNITUDES: ((magnitudes < low) | (magnitudes > high)).any(axis=1),
         Quality.EDGE_OF_GRID: high95 > _EDGE * config.z_max,
+        Quality.MEASURED_MAGNITUDES: measured.any(axis=1),
     }
     out = np.zeros(len(median), dtype=np.int64)
     for flag, where in found.items():

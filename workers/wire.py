@@ -27,7 +27,8 @@ BYTES_PER_ITEM = 4 * (5 * 32 * 32 + MAGNITUDES)
 class Item:
     """What the model takes: `image` float32 [5, 32, 32] nanomaggies, `magnitudes` float32 [5].
 
-    `id` is the result key of the item; a verdict carries it back.
+    A magnitude that is not known is NaN: it is measured in the image. `id` is the result key of
+    the item; a verdict carries it back.
     """
 
     id: str

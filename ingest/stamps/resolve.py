@@ -14,7 +14,6 @@ from ingest.events import BANDS, Event, InlineStamp, Stamp, StampAddress
 from ingest.stamps import readers
 from ingest.stamps.address import Fetcher
 from ingest.stamps.clean import clean
-from ingest.stamps.photometry import aperture_fluxes, asinh_magnitudes
 
 if TYPE_CHECKING:
     from ingest.stamps.frames import Frames
@@ -45,13 +44,7 @@ class Resolver:
             raise NotApplicable("no_host", "a host was asked for and none was associated")
         image, bands, origin = await self._pixels(event)
         image = clean(image, bands)
-        magnitudes = (
-            np.array(event.magnitudes, dtype=np.float32)
-            if event.magnitudes
-            else asinh_magnitudes(aperture_fluxes(image))
-        )
-        if not np.isfinite(magnitudes).all():
-            raise NotApplicable("missing_band", "a magnitude is not a number")
+        magnitudes = np.array(event.magnitudes or [np.nan] * len(BANDS), dtype=np.float32)
         return Stamp(image, magnitudes, BANDS, origin)
 
     async def close(self) -> None:

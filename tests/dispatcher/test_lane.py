@@ -181,3 +181,12 @@ async def test_two_sources_of_one_name_do_not_share_a_folder(prepare, night, tmp
     with pytest.raises(SettingsError, match="give another output folder"):
         async with prepare(other):
             pass
+
+
+async def test_two_services_do_not_write_to_one_folder(prepare, night):
+    async with prepare(night):
+        with pytest.raises(SettingsError, match="another lookback is writing"):
+            async with prepare(night):
+                pass
+    async with prepare(night) as run:
+        await run.lane.run()

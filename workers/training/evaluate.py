@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,8 +32,15 @@ def evaluate(weights: Path | None, data: Path) -> dict[str, Any]:
         & cutouts.simulated
         & (cutouts.z >= 2.7),
     }
+    nothing_given = replace(cutouts, magnitudes=np.full_like(cutouts.magnitudes, np.nan))
     table = {
         name: _metrics(found, cutouts.z, which)
+        for name, which in populations.items()
+        if which.any()
+    }
+    measured = estimate_all(estimator, nothing_given)
+    table |= {
+        f"{name}, magnitudes measured in the stamp": _metrics(measured, cutouts.z, which)
         for name, which in populations.items()
         if which.any()
     }

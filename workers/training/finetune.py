@@ -7,6 +7,7 @@ some orientations of each cutout, and an epoch costs a fifth of what it would.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +16,12 @@ from typing import Any, Final, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from workers.astromae import AstroMAE
 from workers.density import Grid
+from workers.photometry import complete, measure
 from workers.training.cutouts import Cutouts
 from workers.training.metrics import point_metrics
 from workers.training.pretrain import rate_at
@@ -90,7 +92,8 @@ class _Tuner:
         self.quasar_weight = like(train.z[self.quasars], train.z[self.real])
         self.validation = validation
         self.images = torch.from_numpy(train.images)
-        self.magnitudes = torch.from_numpy(train.magnitudes)
+        self.magnitudes = complete(torch.from_numpy(train.magnitudes), self.images)
+        self.measured = measure(self.images)
         self.bins = self.grid.position(torch.from_numpy(train.z))
         self.features = self._features(train)
         self.validation_features = self._encode(torch.from_numpy(validation.images), 0)
@@ -104,41 +107,55 @@ class _Tuner:
         )
 
     def fit(self) -> None:
-        """All epochs, from where an earlier run stopped."""
+        """All epochs, from where an earlier run stopped; the best of them is kept.
+
+        The best is that under which the validation set is most likely.
+        """
         settings = self.recipe.finetuning
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, weight_decay=settings.decay)
-        state, start = self.out / "finetuning.pt", 0
+        state, start, least = self.out / "finetuning.pt", 0, math.inf
         if state.exists():
             stored = torch.load(state, weights_only=True)
             self.model.load_state_dict(stored["model"])
             self.average.load_state_dict(stored["average"])
             optimizer.load_state_dict(stored["optimizer"])
-            start = stored["epoch"]
+            start, least = stored["epoch"], stored["least"]
         for epoch in range(start, settings.epochs):
-            self._epoch(optimizer, epoch)
+            loss = self._epoch(optimizer, epoch)
+            if loss < least:
+                least = loss
+                torch.save(self.average.module.state_dict(), self.out / "best.pt")
             torch.save(
                 {
                     "model": self.model.state_dict(),
                     "average": self.average.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "epoch": epoch + 1,
+                    "least": least,
                 },
                 state,
             )
-        self.model.load_state_dict(self.average.module.state_dict())
+        self.model.load_state_dict(torch.load(self.out / "best.pt", weights_only=True))
 
     def calibrate(self) -> float:
         """The temperature under which the validation set is most likely."""
         logits = self._validation_logits(self.model)
-        labels = self.grid.position(torch.from_numpy(self.validation.z)).long()
         temperatures = torch.linspace(0.5, 3.0, 126)
-        losses = [nn.functional.cross_entropy(logits / t, labels).item() for t in temperatures]
+        losses = [self._balanced_loss(logits / t) for t in temperatures]
         best = float(temperatures[int(np.argmin(losses))])
         self.note(stage="calibration", temperature=best, loss=min(losses))
         return best
 
-    def _epoch(self, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+    def _balanced_loss(self, logits: Tensor) -> float:
+        """Cross entropy of the validation set, galaxies and real quasars counting alike."""
+        labels = self.grid.position(torch.from_numpy(self.validation.z)).long()
+        each = functional.cross_entropy(logits, labels, reduction="none").numpy()
+        populations = (self.validation.kind == "galaxy", ~self.validation.simulated)
+        return float(np.mean([each[which].mean() for which in populations]))
+
+    def _epoch(self, optimizer: torch.optim.Optimizer, epoch: int) -> float:
+        """Train one epoch; returns the loss of the averaged model on the validation set."""
         settings, started, losses = self.recipe.finetuning, time.perf_counter(), []
         rows = self._draw()
         batches = [rows[i : i + settings.batch] for i in range(0, len(rows) - 1, settings.batch)]
@@ -156,13 +173,15 @@ class _Tuner:
             self.average.update_parameters(self.model)
             losses.append(loss.item())
         seconds = time.perf_counter() - started
+        validated = self._validate()
         self.note(
             stage="finetuning",
             epoch=epoch + 1,
             loss=float(np.mean(losses)),
             seconds=seconds,
-            **self._validate(),
+            **validated,
         )
+        return validated["validation_loss"]
 
     def _draw(self) -> np.ndarray[Any, Any]:
         settings = self.recipe.finetuning
@@ -182,8 +201,10 @@ class _Tuner:
         settings = self.recipe.finetuning
         which = int(self.rng.integers(len(ORIENTATIONS)))
         images = turn(self.transform.images(self.images[rows]), ORIENTATIONS[which])
+        hidden = torch.rand(len(rows), 1) < settings.hidden_magnitudes
+        magnitudes = torch.where(hidden, self.measured[rows], self.magnitudes[rows])
         noise = settings.magnitude_noise * torch.randn(len(rows), 5)
-        magnitudes = self.transform.magnitudes(self.magnitudes[rows] + noise)
+        magnitudes = self.transform.magnitudes(magnitudes + noise)
         encoded = self.features[which, rows].float()
         logits = self._with_dropout(*self.model.branches(encoded, images, magnitudes))
         target = self.grid.smooth(self.bins[rows], settings.label_width)
@@ -226,8 +247,11 @@ class _Tuner:
 
     def _validation_logits(self, model: AstroMAE) -> Tensor:
         model.eval()
-        images = self.transform.images(torch.from_numpy(self.validation.images))
-        magnitudes = self.transform.magnitudes(torch.from_numpy(self.validation.magnitudes))
+        pixels = torch.from_numpy(self.validation.images)
+        images = self.transform.images(pixels)
+        magnitudes = self.transform.magnitudes(
+            complete(torch.from_numpy(self.validation.magnitudes), pixels)
+        )
         with torch.inference_mode():
             parts = [
                 model.fuse(self.validation_features[i : i + _CHUNK], *pair)
@@ -240,10 +264,10 @@ class _Tuner:
         return torch.cat(parts).clone()
 
     def _validate(self) -> dict[str, float]:
-        """NMAD and outliers of the averaged model on the validation set, by kind."""
+        """Loss, NMAD and outliers of the averaged model on the validation set."""
         logits = self._validation_logits(cast("AstroMAE", self.average.module))
         z = self.grid.quantiles(torch.softmax(logits, dim=1), (0.5,))[:, 0].numpy()
-        found = {}
+        found = {"validation_loss": self._balanced_loss(logits)}
         for name, which in {
             "galaxy": self.validation.kind == "galaxy",
             "real": ~self.validation.simulated & (self.validation.z >= 2.7),

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from workers.astromae import AstroMAE
+from workers.photometry import complete
 from workers.training import finetune
 from workers.training import recipe as recipes
 from workers.training.cutouts import (
@@ -73,9 +74,7 @@ def train(recipe: Path | str, data: Path, out: Path, *, on_progress: Progress = 
 def input_transform(train: Cutouts) -> InputTransform:
     """Softening at three times the sky noise; colours and r standardised (median, 16 to 84 %)."""
     noise = np.median(train.images[:2000, :, :6, :6].std(axis=(2, 3)), axis=0)
-    low, middle, high = np.percentile(
-        colors(torch.from_numpy(train.magnitudes)).numpy(), [16, 50, 84], axis=0
-    )
+    low, middle, high = np.percentile(colors(_completed(train)).numpy(), [16, 50, 84], axis=0)
     return InputTransform(
         tuple(float(each) for each in 3 * noise),
         tuple(float(each) for each in middle),
@@ -84,8 +83,12 @@ def input_transform(train: Cutouts) -> InputTransform:
 
 
 def _magnitude_range(train: Cutouts) -> tuple[tuple[float, float], ...]:
-    low, high = np.percentile(train.magnitudes, [0.1, 99.9], axis=0)
+    low, high = np.percentile(_completed(train).numpy(), [0.1, 99.9], axis=0)
     return tuple((float(a), float(b)) for a, b in zip(low, high, strict=True))
+
+
+def _completed(cutouts: Cutouts) -> Tensor:
+    return complete(torch.from_numpy(cutouts.magnitudes), torch.from_numpy(cutouts.images))
 
 
 @dataclass(frozen=True, slots=True)

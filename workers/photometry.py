@@ -1,0 +1,59 @@
+"""Magnitudes measured in a stamp, for items that bring none or one that is no measurement.
+
+Catalogues write very faint magnitudes where their photometry failed. A model that believes them
+sees colours that nothing in the sky has, so they are measured here, the same way in training and
+in the function.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+SOFTENING: Final = (1.4e-10, 0.9e-10, 1.2e-10, 1.8e-10, 7.4e-10)
+"""Softening b of asinh magnitudes, ugriz (Lupton, Gunn & Szalay 1999; SDSS DR1 values)."""
+
+_MAGGIES: Final = 1e-9  # per nanomaggy
+_POGSON: Final = 1.0857362047581296  # 2.5 / ln 10
+_APERTURE: Final = 6.0  # pixels, 2.4 arcsec: nearly all of a point source, little of the sky
+_BEYOND: Final = 1.5  # magnitudes fainter than no flux at all: two sigma below zero, or a failure
+
+
+def complete(magnitudes: Tensor, images: Tensor) -> Tensor:
+    """`magnitudes` [n, 5] with what is no measurement measured in `images` [n, 5, y, x].
+
+    That is: NaN, and fainter than an SDSS asinh magnitude can well be. Pixels are nanomaggies.
+    """
+    absent = unmeasured(magnitudes)
+    if not absent.any():
+        return magnitudes
+    rows = absent.any(dim=1)
+    completed = magnitudes.clone()
+    completed[rows] = torch.where(absent[rows], measure(images[rows]), magnitudes[rows])
+    return completed
+
+
+def unmeasured(magnitudes: Tensor) -> Tensor:
+    """Which of `magnitudes` [n, 5] are no measurement [n, 5]."""
+    faintest = asinh_magnitudes(torch.zeros(1, 5)) + _BEYOND
+    return magnitudes.isnan() | (magnitudes > faintest.to(magnitudes))
+
+
+def measure(images: Tensor) -> Tensor:
+    """Asinh magnitudes [n, 5] within 6 pixels of the middle of `images` [n, 5, y, x]."""
+    height, width = images.shape[2:]
+    y = torch.arange(height) - (height - 1) / 2
+    x = torch.arange(width) - (width - 1) / 2
+    inside = torch.hypot(y[:, None], x[None, :]) <= _APERTURE
+    return asinh_magnitudes(images[:, :, inside].double().sum(dim=2)).to(images)
+
+
+def asinh_magnitudes(flux: Tensor) -> Tensor:
+    """Asinh magnitudes of fluxes [n, 5] in nanomaggies; defined for negative fluxes, too.
+
+    m = -2.5 / ln 10 * (asinh(f / 2b) + ln b), f in maggies (Lupton et al. 1999, AJ 118, 1406).
+    """
+    b = torch.tensor(SOFTENING, dtype=torch.float64)
+    return -_POGSON * (torch.asinh(flux.double() * _MAGGIES / (2 * b)) + b.log())
