@@ -46,3 +46,11 @@ def test_commands_and_options_exist(page):
 
 def test_the_version_has_a_place_in_the_changelog():
     assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_model_card_is_of_the_shipped_weights():
+    from workers.weights import identify
+
+    card, shipped = (ROOT / "docs" / "model-card.md").read_text(), identify()
+    assert shipped.sha256 in card
+    assert f"{shipped.name}, version {shipped.version}" in card

@@ -214,6 +214,12 @@ class AstroMAE(nn.Module):
         """Everything behind the encoder: `encoded` [n, 192] -> [n, outputs]."""
         return self.concat_block(torch.cat(self.branches(encoded, image, magnitudes), dim=1))
 
+    def fuse_magnitudes(self, magnitudes: Tensor) -> Tensor:
+        """The fusion with the image hidden: what the magnitudes [n, 5] alone say [n, outputs]."""
+        features = self.inception_model.magnitude_block(magnitudes)
+        image = features.new_zeros(len(features), 2 * FEATURES)
+        return self.concat_block(torch.cat([image, features], dim=1))
+
     def forward(self, image: Tensor, magnitudes: Tensor) -> Tensor:
         """[n, 5, 32, 32] and [n, 5] -> [n, outputs]."""
         return self.fuse(self.encode(image), image, magnitudes)

@@ -50,3 +50,8 @@ class Grid:
     def middles(self) -> Tensor:
         """Redshift [bins] at the middle of each bin."""
         return torch.expm1((torch.arange(self.bins, dtype=torch.float64) + 0.5) * self.step)
+
+
+def density(views: Sequence[Tensor], temperature: float) -> Tensor:
+    """Mean p [n, bins] over `views` (logits [n, bins] each) of their softened densities."""
+    return torch.stack([torch.softmax(each / temperature, dim=1) for each in views]).mean(dim=0)

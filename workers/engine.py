@@ -64,16 +64,28 @@ class Engine:
             )
         ]
         self._fusion = [tail.weight.t().contiguous() for tail in tails]
-        self._fusion_bias = fused.bias + tails[0].bias + tails[1].bias + tails[2].bias
+        self._image_bias = tails[0].bias + tails[1].bias
+        self._magnitude_bias = fused.bias + tails[2].bias
         self._last = _linear(model.concat_block[2])
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, magnitudes: Tensor) -> Tensor:
         """[n, 5, 32, 32] and [n, 5] (both transformed) -> [n, outputs]."""
-        fused = torch.addmm(self._fusion_bias, self._tokens(images), self._fusion[0])
-        fused.addmm_(self._pixels(images), self._fusion[1])
-        fused.addmm_(self._magnitudes(magnitudes), self._fusion[2])
-        return self._last(fused.relu_())
+        return self._last(self._with_image(images, self._alone(magnitudes)).relu_())
+
+    @torch.inference_mode()
+    def both(self, images: Tensor, magnitudes: Tensor) -> tuple[Tensor, Tensor]:
+        """What the whole model says, and what `AstroMAE.fuse_magnitudes` does [n, outputs]."""
+        alone = self._alone(magnitudes)
+        whole = self._with_image(images, alone)
+        return self._last(whole.relu_()), self._last(alone.relu_())
+
+    def _alone(self, magnitudes: Tensor) -> Tensor:
+        return torch.addmm(self._magnitude_bias, self._magnitudes(magnitudes), self._fusion[2])
+
+    def _with_image(self, images: Tensor, alone: Tensor) -> Tensor:
+        fused = torch.addmm(alone + self._image_bias, self._tokens(images), self._fusion[0])
+        return fused.addmm_(self._pixels(images), self._fusion[1])
 
     def _tokens(self, images: Tensor) -> Tensor:
         n = len(images)

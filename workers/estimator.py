@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from workers.density import Grid
+from workers.density import Grid, density
 from workers.engine import Engine
 from workers.photometry import complete, unmeasured
 from workers.quality import flags
@@ -85,8 +85,10 @@ class Estimator:
     def _density(self, images: torch.Tensor, magnitudes: torch.Tensor) -> torch.Tensor:
         """p(z) [n, bins] on the grid of the weights."""
         transform = self._config.transform
-        logits = self._engine(transform.images(images), transform.magnitudes(magnitudes))
-        return torch.softmax(logits / self._config.temperature, dim=1)
+        inputs = transform.images(images), transform.magnitudes(magnitudes)
+        if not self._config.magnitudes_alone:
+            return density([self._engine(*inputs)], self._config.temperature)
+        return density(self._engine.both(*inputs), self._config.temperature)
 
 
 def _tensor(array: NDArray[np.float32]) -> torch.Tensor:

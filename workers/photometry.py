@@ -18,13 +18,15 @@ SOFTENING: Final = (1.4e-10, 0.9e-10, 1.2e-10, 1.8e-10, 7.4e-10)
 _MAGGIES: Final = 1e-9  # per nanomaggy
 _POGSON: Final = 1.0857362047581296  # 2.5 / ln 10
 _APERTURE: Final = 6.0  # pixels, 2.4 arcsec: nearly all of a point source, little of the sky
-_BEYOND: Final = 1.5  # magnitudes fainter than no flux at all: two sigma below zero, or a failure
+
+FAINTEST: Final = (27.4, 27.9, 26.6, 26.1, 25.0)
+"""SDSS magnitudes stop here: where its photometry failed, the catalogue has one just beyond."""
 
 
 def complete(magnitudes: Tensor, images: Tensor) -> Tensor:
     """`magnitudes` [n, 5] with what is no measurement measured in `images` [n, 5, y, x].
 
-    That is: NaN, and fainter than an SDSS asinh magnitude can well be. Pixels are nanomaggies.
+    That is: NaN, and beyond `FAINTEST`. Pixels are nanomaggies.
     """
     absent = unmeasured(magnitudes)
     if not absent.any():
@@ -37,8 +39,7 @@ def complete(magnitudes: Tensor, images: Tensor) -> Tensor:
 
 def unmeasured(magnitudes: Tensor) -> Tensor:
     """Which of `magnitudes` [n, 5] are no measurement [n, 5]."""
-    faintest = asinh_magnitudes(torch.zeros(1, 5)) + _BEYOND
-    return magnitudes.isnan() | (magnitudes > faintest.to(magnitudes))
+    return magnitudes.isnan() | (magnitudes > magnitudes.new_tensor(FAINTEST))
 
 
 def measure(images: Tensor) -> Tensor:

@@ -37,6 +37,8 @@ class Config(BaseModel):
     z_max: float
     temperature: float
     """The logits are divided by it: fitted on validation data, so that p(z) is calibrated."""
+    magnitudes_alone: bool
+    """p(z) is the mean of the whole model's and of that of the fusion with the image hidden."""
     transform: InputTransform
     magnitude_range: tuple[tuple[float, float], ...]
     """Per band: magnitudes outside are flagged, the model has not seen their like."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from workers.astromae import AstroMAE
-from workers.density import Grid
+from workers.density import Grid, density
 from workers.photometry import complete, measure
 from workers.training.cutouts import Cutouts
 from workers.training.metrics import point_metrics
@@ -140,17 +140,17 @@ class _Tuner:
 
     def calibrate(self) -> float:
         """The temperature under which the validation set is most likely."""
-        logits = self._validation_logits(self.model)
-        temperatures = torch.linspace(0.5, 3.0, 126)
-        losses = [self._balanced_loss(logits / t) for t in temperatures]
-        best = float(temperatures[int(np.argmin(losses))])
+        views = self._validation_views(self.model)
+        temperatures = torch.linspace(0.5, 3.0, 126).tolist()
+        losses = [self._balanced_loss(density(views, each)) for each in temperatures]
+        best = temperatures[int(np.argmin(losses))]
         self.note(stage="calibration", temperature=best, loss=min(losses))
         return best
 
-    def _balanced_loss(self, logits: Tensor) -> float:
+    def _balanced_loss(self, p: Tensor) -> float:
         """Cross entropy of the validation set, galaxies and real quasars counting alike."""
         labels = self.grid.position(torch.from_numpy(self.validation.z)).long()
-        each = functional.cross_entropy(logits, labels, reduction="none").numpy()
+        each = -p.gather(1, labels[:, None]).clamp(min=1e-30).log()[:, 0].numpy()
         populations = (self.validation.kind == "galaxy", ~self.validation.simulated)
         return float(np.mean([each[which].mean() for which in populations]))
 
@@ -245,7 +245,8 @@ class _Tuner:
             ]
         return torch.cat(parts).clone()
 
-    def _validation_logits(self, model: AstroMAE) -> Tensor:
+    def _validation_views(self, model: AstroMAE) -> tuple[Tensor, Tensor]:
+        """Logits of the validation set, of the whole model and with the image hidden."""
         model.eval()
         pixels = torch.from_numpy(self.validation.images)
         images = self.transform.images(pixels)
@@ -253,6 +254,7 @@ class _Tuner:
             complete(torch.from_numpy(self.validation.magnitudes), pixels)
         )
         with torch.inference_mode():
+            alone = model.fuse_magnitudes(magnitudes)
             parts = [
                 model.fuse(self.validation_features[i : i + _CHUNK], *pair)
                 for i, pair in zip(
@@ -261,13 +263,13 @@ class _Tuner:
                     strict=True,
                 )
             ]
-        return torch.cat(parts).clone()
+        return torch.cat(parts), alone
 
     def _validate(self) -> dict[str, float]:
         """Loss, NMAD and outliers of the averaged model on the validation set."""
-        logits = self._validation_logits(cast("AstroMAE", self.average.module))
-        z = self.grid.quantiles(torch.softmax(logits, dim=1), (0.5,))[:, 0].numpy()
-        found = {"validation_loss": self._balanced_loss(logits)}
+        p = density(self._validation_views(cast("AstroMAE", self.average.module)), 1.0)
+        z = self.grid.quantiles(p, (0.5,))[:, 0].numpy()
+        found = {"validation_loss": self._balanced_loss(p)}
         for name, which in {
             "galaxy": self.validation.kind == "galaxy",
             "real": ~self.validation.simulated & (self.validation.z >= 2.7),

@@ -50,7 +50,7 @@ class FineTuning(_Part):
     label_width: float = 1.5
     """Standard deviation of the smoothed label, in bins."""
     magnitude_noise: float = 0.03
-    hidden_magnitudes: float = 0.1
+    hidden_magnitudes: float = 0.05
     """Share of the rows whose magnitudes are measured in the image, as for events without any."""
     hidden_images: float = 0.5
     """Share of the rows whose image the fusion does not see."""

@@ -61,6 +61,7 @@ def train(recipe: Path | str, data: Path, out: Path, *, on_progress: Progress = 
         bins=chosen.bins,
         z_max=chosen.z_max,
         temperature=temperature,
+        magnitudes_alone=True,
         transform=transform,
         magnitude_range=_magnitude_range(sets["train"]),
         recipe=chosen.model_dump(mode="json"),
