@@ -9,6 +9,14 @@ starts the ranks.
 """
 
 from fmi.communicator import Communicator, connect
-from fmi.errors import FmiError, PeerLost, ProtocolError, Refused
+from fmi.errors import FmiError, NoNetwork, PeerLost, ProtocolError, Refused
 
-__all__ = ["Communicator", "FmiError", "PeerLost", "ProtocolError", "Refused", "connect"]
+__all__ = [
+    "Communicator",
+    "FmiError",
+    "NoNetwork",
+    "PeerLost",
+    "ProtocolError",
+    "Refused",
+    "connect",
+]

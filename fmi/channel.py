@@ -1,7 +1,8 @@
-"""What a channel must do. Collectives are built on these four calls, for every channel alike."""
+"""What a channel must do. Collectives are built on these three calls, for every channel alike."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 from fmi.deadline import Deadline
@@ -21,11 +22,15 @@ class Channel(Protocol):
             PeerLost: `dest` is gone, or takes nothing until the deadline.
         """
 
-    def recv(self, source: int, deadline: Deadline) -> Frame:
-        """Wait for the next frame of `source`.
+    def recv_any(self, sources: Collection[int], deadline: Deadline) -> tuple[int, Frame]:
+        """Wait for the next frame of whichever of `sources` is ready first.
+
+        A source of which only a part of a frame is here holds nobody up. What is here already is
+        given also when the deadline has passed.
 
         Raises:
-            PeerLost: `source` is gone, or says nothing until the deadline.
+            PeerLost: one of `sources` is gone, or all of them (then all are named) say nothing
+                until the deadline.
         """
 
     def close(self) -> None:

@@ -23,7 +23,11 @@ class Deadline:
         Raises:
             TimeoutError: none are.
         """
-        left = self.at - time.monotonic()
-        if left <= 0:
+        left = self.left_or_zero()
+        if not left:
             raise TimeoutError
         return left
+
+    def left_or_zero(self) -> float:
+        """Seconds that are left; 0 when none are."""
+        return max(0.0, self.at - time.monotonic())

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import selectors
 import socket
 import struct
+from collections.abc import Collection, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from fmi.deadline import Deadline
-from fmi.errors import PeerLost, Refused
+from fmi.errors import NoNetwork, PeerLost, Refused
 from fmi.frames import HEADER, Frame, Header
-from fmi.meeting import Address, meet, proof
+from fmi.meeting import Address, meet, proof, reach
 
 _HELLO: Final = struct.Struct("!I16s")  # caller's rank, caller's nonce
 _PROOF: Final = 64  # hex digits
@@ -31,6 +33,7 @@ class DirectChannel:
     rank: int
     size: int
     _peers: dict[int, socket.socket] = field(default_factory=dict)
+    _arriving: dict[int, Iterator[Frame | None]] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -41,21 +44,21 @@ class DirectChannel:
         Raises:
             PeerLost: a rank did not come, or does not answer.
             Refused: the rendezvous does not let this rank in.
+            NoNetwork: this machine does not let the rank listen or take calls.
         """
-        host = rendezvous.rpartition(":")[0]
         channel = cls(rank, size)
-        with socket.create_server((host, 0), backlog=size + 16) as listening:
-            own: Address = (host, listening.getsockname()[1])
-            addresses = meet(rendezvous, group, rank, size, token, own, deadline)
+        with reach(rendezvous, rank, size, deadline) as server, _listen(server, size) as listening:
+            own = listening.getsockname()[:2]
+            addresses = meet(server, group, rank, size, token, own, deadline)
             hall = _Hall(group, rank, token, deadline)
             try:
                 for lower in range(rank):
-                    channel._peers[lower] = hall.call(lower, addresses[lower])
+                    channel._add(lower, hall.call(lower, addresses[lower]))
                 waiting = set(range(rank + 1, size))
                 while waiting:
                     caller, connection = hall.receive(listening, waiting)
                     waiting.discard(caller)
-                    channel._peers[caller] = connection
+                    channel._add(caller, connection)
             except BaseException:
                 channel.close()
                 raise
@@ -74,17 +77,19 @@ class DirectChannel:
         except OSError as error:
             raise PeerLost((dest,), f"its connection broke ({error})") from None
 
-    def recv(self, source: int, deadline: Deadline) -> Frame:
-        """See `Channel.recv`."""
-        connection = self._peers[source]
-        try:
-            header = Header.unpack(bytes(_exactly(connection, HEADER.size, deadline)))
-            description = bytes(_exactly(connection, header.description, deadline))
-            return Frame(header, description, _exactly(connection, header.payload, deadline))
-        except TimeoutError:
-            raise PeerLost((source,), "it said nothing until the deadline") from None
-        except OSError as error:
-            raise PeerLost((source,), f"its connection broke ({error})") from None
+    def recv_any(self, sources: Collection[int], deadline: Deadline) -> tuple[int, Frame]:
+        """See `Channel.recv_any`."""
+        with selectors.DefaultSelector() as selector:
+            for source in sources:
+                selector.register(self._peers[source], selectors.EVENT_READ, source)
+            while True:
+                left = deadline.left_or_zero()
+                for key, _ in selector.select(left):
+                    if frame := self._take(key.data):
+                        return key.data, frame
+                if not left:
+                    why = "it said nothing until the deadline"
+                    raise PeerLost(tuple(sorted(sources)), why)
 
     def close(self) -> None:
         """See `Channel.close`. The kernel delivers what was sent before."""
@@ -93,6 +98,21 @@ class DirectChannel:
                 connection.shutdown(socket.SHUT_WR)
             connection.close()
         self._peers.clear()
+        self._arriving.clear()
+
+    def _add(self, other: int, connection: socket.socket) -> None:
+        self._peers[other] = connection
+        self._arriving[other] = _frames(connection)
+
+    def _take(self, source: int) -> Frame | None:
+        """The next frame of `source`, None if it is not all here."""
+        try:
+            self._peers[source].setblocking(False)
+            return next(self._arriving[source])
+        except StopIteration:
+            raise PeerLost((source,), "its connection broke before") from None
+        except OSError as error:
+            raise PeerLost((source,), f"its connection broke ({error})") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,29 +129,45 @@ class _Hall:
         try:
             connection = socket.create_connection(address, timeout=self.deadline.left())
         except OSError as error:
-            raise PeerLost((other,), f"it cannot be reached at {address} ({error})") from None
+            raise PeerLost(
+                (other,),
+                f"it cannot be reached at {address} ({error}): the machines of a group must be "
+                "able to connect to each other at any port, without address translation",
+            ) from None
         try:
             nonce = secrets.token_bytes(16)
             connection.sendall(_HELLO.pack(self.rank, nonce))
             theirs = bytes(_exactly(connection, 16, self.deadline))
             self._check(_exactly(connection, _PROOF, self.deadline), other, nonce, theirs)
             connection.sendall(self._proof(self.rank, theirs, nonce))
+            return _tuned(connection)
         except OSError as error:
             connection.close()
             raise PeerLost((other,), f"it hung up when called ({error})") from None
         except BaseException:
             connection.close()
             raise
-        return _tuned(connection)
 
     def receive(self, listening: socket.socket, expected: set[int]) -> tuple[int, socket.socket]:
-        """Wait for a call of one of the `expected` ranks; strangers are hung up on."""
+        """Wait for a call of one of the `expected` ranks; strangers are hung up on.
+
+        Raises:
+            PeerLost: nobody of them called.
+            NoNetwork: this machine does not let the rank take calls.
+        """
         while True:
             try:
                 listening.settimeout(self.deadline.left())
                 connection, _ = listening.accept()
             except TimeoutError:
                 raise PeerLost(tuple(sorted(expected)), "it did not call in time") from None
+            except ConnectionAbortedError:
+                continue  # whoever it was hung up first
+            except OSError as error:
+                raise NoNetwork(
+                    f"rank {self.rank} cannot take the calls of others ({error}): "
+                    "see that it may open enough files (ulimit -n)"
+                ) from error
             try:
                 return self._greet(connection, expected), _tuned(connection)
             except (OSError, Refused):
@@ -156,6 +192,22 @@ class _Hall:
             raise Refused(f"who says to be rank {who} does not know the group's token")
 
 
+def _listen(server: socket.socket, size: int) -> socket.socket:
+    """Listen where the rendezvous sees this rank: there the others can reach it, too.
+
+    Raises:
+        NoNetwork: this machine does not allow it.
+    """
+    try:
+        host = server.getsockname()[0]
+        return socket.create_server((host, 0), family=server.family, backlog=size + 16)
+    except OSError as error:
+        raise NoNetwork(
+            f"this rank cannot listen for the others ({error}): see that it may open ports at the "
+            "address from which it reaches the rendezvous, and enough files (ulimit -n)"
+        ) from error
+
+
 def _tuned(connection: socket.socket) -> socket.socket:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
@@ -171,4 +223,30 @@ def _exactly(connection: socket.socket, count: int, deadline: Deadline) -> bytea
         if not part:
             raise ConnectionError("it left the group")
         done += part
+    return received
+
+
+def _frames(connection: socket.socket) -> Iterator[Frame | None]:
+    """The frames of a non-blocking connection; None where the next bytes are not here yet."""
+    while True:
+        header = Header.unpack(bytes((yield from _arrived(connection, HEADER.size))))
+        description = bytes((yield from _arrived(connection, header.description)))
+        yield Frame(header, description, (yield from _arrived(connection, header.payload)))
+
+
+def _arrived(connection: socket.socket, count: int) -> Generator[None, None, bytearray]:
+    received = bytearray(count)
+    view = memoryview(received)
+    done = 0
+    while done < count:
+        try:
+            part = connection.recv_into(view[done:])
+        except BlockingIOError:
+            yield
+            continue
+        if not part:
+            raise ConnectionError("it left the group")
+        done += part
+        if done < count:
+            yield  # one that never stops sending must not keep this rank past its deadline
     return received

@@ -3,6 +3,7 @@
 FmiError
 ├── PeerLost           a rank is gone or silent; carries which
 ├── Refused            the rendezvous or a peer does not let this rank in
+├── NoNetwork          this machine does not let the rank listen
 └── ProtocolError      the ranks do not run the same program: order, tag or size differ
 """
 
@@ -25,5 +26,12 @@ class Refused(FmiError):
     """The rendezvous or a peer does not let this rank in: wrong token, closed or full group."""
 
 
+class NoNetwork(FmiError):
+    """The machine does not let a rank listen or take calls."""
+
+
 class ProtocolError(FmiError):
-    """The ranks do not run the same program: operation, order or size differ."""
+    """The ranks do not run the same program: operation, order or size differ.
+
+    Also: what was to be sent does not travel.
+    """

@@ -11,19 +11,22 @@ frames per direction, so that a lost or doubled one shows.
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
-from dataclasses import dataclass
-from enum import IntEnum
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum, IntEnum
 from typing import Any, Final
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from fmi.errors import ProtocolError
 
 HEADER: Final = struct.Struct("!4s8sBBHIIQ")
 MAX_PAYLOAD: Final = 1 << 31
 MAX_DESCRIPTION: Final = 1 << 16
+MAX_TAG: Final = (1 << 16) - 1
 _MAGIC: Final = b"FMI1"
 
 
@@ -104,30 +107,34 @@ def run_id(group: str) -> bytes:
     return hashlib.blake2b(group.encode(), digest_size=8).digest()
 
 
+def check_tag(tag: int) -> None:
+    """See that a tag fits into a header.
+
+    Raises:
+        ProtocolError: it does not.
+    """
+    if not 0 <= tag <= MAX_TAG:
+        raise ProtocolError(f"a tag is a number from 0 to {MAX_TAG}, not {tag}")
+
+
 def encode(obj: Any, run: bytes, operation: Operation, tag: int, sequence: int) -> Frame:
     """Frame an array (not copied when contiguous), bytes, or an object that JSON can hold.
 
     Raises:
-        ProtocolError: it is none of these, or too large.
+        ProtocolError: it is none of these, would not arrive as it is, or is too large; or the
+            tag is out of range.
     """
+    check_tag(tag)
     description = b""
-    payload: bytes | bytearray | memoryview
+    payload: bytes | memoryview
     if isinstance(obj, np.ndarray):
-        if obj.dtype.hasobject:
-            raise ProtocolError("arrays of Python objects do not travel")
         kind = Kind.ARRAY
-        array = np.ascontiguousarray(obj)
-        description = orjson.dumps({"dtype": array.dtype.str, "shape": array.shape})
-        payload = array.reshape(-1).view(np.uint8).data
+        description, payload = _array(obj)
     elif isinstance(obj, bytes | bytearray | memoryview):
-        kind, payload = Kind.BYTES, obj
+        kind, payload = Kind.BYTES, _raw(memoryview(obj))
     else:
-        kind = Kind.OBJECT
-        try:
-            payload = orjson.dumps(obj)
-        except orjson.JSONEncodeError as error:
-            raise ProtocolError(f"this object does not travel: {error}") from error
-    size = payload.nbytes if isinstance(payload, memoryview) else len(payload)
+        kind, payload = Kind.OBJECT, _json(obj)
+    size = len(payload)
     if size > MAX_PAYLOAD:
         raise ProtocolError(f"a message of {size} bytes is over the limit of {MAX_PAYLOAD}")
     return Frame(
@@ -152,3 +159,48 @@ def decode(frame: Frame) -> Any:
         return flat.reshape(described["shape"])
     except (ValueError, KeyError, TypeError) as error:
         raise ProtocolError(f"a message cannot be read: {error}") from error
+
+
+def _array(obj: NDArray[Any]) -> tuple[bytes, memoryview]:
+    """Description and bytes of an array."""
+    if obj.dtype.hasobject:
+        raise ProtocolError("arrays of Python objects do not travel")
+    if np.dtype(obj.dtype.str) != obj.dtype:  # the name would arrive without the fields
+        raise ProtocolError(
+            f"arrays of type {obj.dtype} do not travel: send each field as an array of its own"
+        )
+    if isinstance(obj, np.ma.MaskedArray):
+        raise ProtocolError("masked arrays do not travel: send data and mask")
+    array = np.asarray(obj, order="C")
+    description = orjson.dumps({"dtype": array.dtype.str, "shape": array.shape})
+    return description, array.reshape(-1).view(np.uint8).data
+
+
+def _raw(view: memoryview) -> bytes | memoryview:
+    """The bytes of a view, copied only where they are not in one piece."""
+    return view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
+
+
+def _json(obj: Any) -> bytes:
+    try:
+        text = orjson.dumps(obj)
+    except orjson.JSONEncodeError as error:
+        raise ProtocolError(f"this object does not travel: {error}") from error
+    # Only what is not finite turns into a null: most objects need not be looked through.
+    if b"null" in text and _is_or_holds_not_finite(obj):
+        raise ProtocolError("NaN and infinity do not travel in objects: send them in an array")
+    return text
+
+
+def _is_or_holds_not_finite(obj: Any) -> bool:
+    if isinstance(obj, float):
+        return not math.isfinite(obj)
+    if isinstance(obj, dict):
+        return any(map(_is_or_holds_not_finite, obj.values()))
+    if isinstance(obj, list | tuple):
+        return any(map(_is_or_holds_not_finite, obj))
+    if isinstance(obj, Enum):
+        return _is_or_holds_not_finite(obj.value)
+    return is_dataclass(obj) and any(
+        _is_or_holds_not_finite(getattr(obj, each.name)) for each in fields(obj)
+    )

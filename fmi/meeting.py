@@ -29,38 +29,67 @@ def proof(token: str, *parts: object) -> str:
     return hmac.new(token.encode(), text.encode(), hashlib.sha256).hexdigest()
 
 
-def meet(
-    rendezvous: str, group: str, rank: int, size: int, token: str, own: Address, deadline: Deadline
-) -> dict[int, Address]:
-    """Announce this rank and wait until all others are there. Returns everybody's address.
+def reach(rendezvous: str, rank: int, size: int, deadline: Deadline) -> socket.socket:
+    """Connect to the rendezvous at "host:port".
 
     Raises:
-        PeerLost: other ranks did not come in time.
-        Refused: wrong token, unknown or closed group, or nobody answers at `rendezvous`.
+        PeerLost: it does not answer in time.
+        Refused: nobody answers there.
     """
     host, _, port = rendezvous.rpartition(":")
     try:
-        with socket.create_connection((host, int(port)), timeout=deadline.left()) as server:
-            nonce = _receive(server, deadline)["nonce"]
-            card = {
-                "group": group,
-                "rank": rank,
-                "size": size,
-                "address": own,
-                "wait_s": max(0.05, deadline.left() * 0.9),
-                "proof": proof(token, nonce, group, rank, size, *own),
-            }
-            _send(server, card)
-            answer = _receive(server, deadline)
+        return socket.create_connection((host, int(port)), timeout=deadline.left())
     except TimeoutError:
-        raise PeerLost(_others(rank, size), "the rendezvous did not answer in time") from None
+        raise _unanswered(rank, size) from None
+    except (OSError, ValueError, OverflowError) as error:
+        raise Refused(
+            f"the rendezvous at {rendezvous!r} cannot be reached ({error}): "
+            'give the "host:port" at which this machine sees it, and see that it runs'
+        ) from error
+
+
+def meet(
+    server: socket.socket,
+    group: str,
+    rank: int,
+    size: int,
+    token: str,
+    own: Address,
+    deadline: Deadline,
+) -> dict[int, Address]:
+    """Announce this rank and wait until all others are there. Returns everybody's address.
+
+    `server` is the connection to the rendezvous, `own` where this rank listens.
+
+    Raises:
+        PeerLost: other ranks did not come in time.
+        Refused: wrong token, unknown or closed group, or `server` is no rendezvous.
+    """
+    try:
+        nonce = _receive(server, deadline)["nonce"]
+        card = {
+            "group": group,
+            "rank": rank,
+            "size": size,
+            "address": own,
+            "wait_s": max(0.05, deadline.left() * 0.9),
+            "proof": proof(token, nonce, group, rank, size, *own),
+        }
+        _send(server, card)
+        answer = _receive(server, deadline)
+    except TimeoutError:
+        raise _unanswered(rank, size) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Refused(f"the rendezvous at {rendezvous} does not let us in: {error!r}") from error
+        raise Refused(f"the rendezvous does not let rank {rank} in: {error!r}") from error
     if missing := answer.get("missing"):
         raise PeerLost(tuple(missing), "it did not come to the rendezvous in time")
     if "peers" not in answer:
         raise Refused(f"the rendezvous refused rank {rank}: {answer.get('refused')}")
     return {int(each): (peer[0], int(peer[1])) for each, peer in answer["peers"].items()}
+
+
+def _unanswered(rank: int, size: int) -> PeerLost:
+    return PeerLost(_others(rank, size), "the rendezvous did not answer in time")
 
 
 def _others(rank: int, size: int) -> tuple[int, ...]:

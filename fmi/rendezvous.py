@@ -55,9 +55,15 @@ class Rendezvous:
         self._address = "{}:{}".format(*self._server.sockets[0].getsockname()[:2])
 
     def admit(self, group: str, size: int, ttl_s: float) -> str:
-        """Let `size` ranks meet under this name within `ttl_s` seconds; returns their token."""
+        """Let `size` ranks meet under this name within `ttl_s` seconds; returns their token.
+
+        Who comes later is refused, also where the others have met.
+
+        Raises:
+            ValueError: the name is taken, or `max_groups` are waiting.
+        """
         now = asyncio.get_running_loop().time()
-        for name in [name for name, each in self._groups.items() if each.expires < now]:
+        for name in [name for name, each in self._groups.items() if each.expires <= now]:
             self.close_group(name)
         if group in self._groups:
             raise ValueError(f"group {group} exists: every attempt needs a name of its own")
@@ -107,8 +113,13 @@ class Rendezvous:
             with suppress(OSError):
                 await writer.wait_closed()
 
+    def _open_group(self, name: str) -> _Group | None:
+        group = self._groups.get(name)
+        now = asyncio.get_running_loop().time()
+        return group if group and now < group.expires else None
+
     async def _answer(self, nonce: str, card: dict[str, Any]) -> dict[str, Any]:
-        group = self._groups.get(card["group"])
+        group = self._open_group(card["group"])
         rank, size, address = card["rank"], card["size"], tuple(card["address"])
         if group is None:
             return {"refused": "no such group, or it is over"}

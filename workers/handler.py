@@ -37,6 +37,7 @@ CHUNK = 64
 """Items per forward pass: more gains nothing on one core and costs memory."""
 
 _RETURN_MARGIN_S = 0.5  # kept free at the end of an invocation to send the answer
+_GATHER_SHARE = 0.8  # of the time left: a root that gathers for longer cannot tell who is lost
 
 
 class LambdaContext(Protocol):
@@ -79,6 +80,7 @@ def _answer_in_group(
     started: float,
 ) -> dict[str, Any]:
     rank = int(group["rank"])
+    deadline_s = float(group["deadline_s"])
     verdicts: list[Verdict] = []
     try:
         with fmi.connect(
@@ -87,12 +89,16 @@ def _answer_in_group(
             rank,
             int(group["size"]),
             group["token"],
-            float(group["deadline_s"]),
+            deadline_s,
         ) as ranks:
             _check(ranks.bcast(job))
             verdicts = list(_infer(*partition, stop_at))
-            gathered, lost = ranks.gather_survivors(encode_verdicts(verdicts))
-            lost = ranks.agree_on_lost(lost)
+            # Ranks finish seconds apart, but their invocations end together: a slow one is waited
+            # for as long as that allows, and nobody waits for a hung one until it is stopped.
+            gathered, lost = ranks.gather_survivors(
+                encode_verdicts(verdicts), wait_s=min(deadline_s, _GATHER_SHARE * _left(stop_at))
+            )
+            lost = ranks.agree_on_lost(lost, wait_s=min(2 * deadline_s, _left(stop_at)))
             others = [each for r, part in (gathered or {}).items() if r != rank for each in part]
             return _answer(rank, verdicts, started, others, lost)
     except fmi.FmiError as error:
@@ -101,6 +107,11 @@ def _answer_in_group(
             verdicts = list(_infer(*partition, stop_at))
         lost = error.ranks if isinstance(error, fmi.PeerLost) else ()
         return _answer(rank, verdicts, started, [], lost)
+
+
+def _left(stop_at: float) -> float:
+    """Seconds to wait for other ranks; who is out of time takes half of its margin."""
+    return max(_RETURN_MARGIN_S / 2, stop_at - time.monotonic())
 
 
 def _check(job: Mapping[str, Any]) -> None:

@@ -57,6 +57,25 @@ async def test_a_group_of_an_earlier_run_is_over(rendezvous):
     assert "over" in str(late)
 
 
+async def test_a_group_of_one_is_over_after_its_time(rendezvous):
+    token = rendezvous.admit("brief", 1, 0.05)
+    await asyncio.sleep(0.1)
+    (late,) = await in_threads(joining(rendezvous.address, "brief", 0, 1, token))
+    assert isinstance(late, fmi.Refused)
+    assert "over" in str(late)
+
+
+async def test_a_group_that_met_is_over_after_its_time_too(rendezvous):
+    token = rendezvous.admit("brief", 2, 10)
+    met = await in_threads(
+        *(joining(rendezvous.address, "brief", rank, 2, token) for rank in range(2))
+    )
+    assert met == [[0, 1], None]
+    rendezvous._groups["brief"].expires = asyncio.get_running_loop().time()
+    (again,) = await in_threads(joining(rendezvous.address, "brief", 1, 2, token))
+    assert isinstance(again, fmi.Refused)
+
+
 async def test_ranks_that_never_come_are_named_on_those_that_did(rendezvous):
     token = rendezvous.admit("g", 4, 10)
     started = time.monotonic()
