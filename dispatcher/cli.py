@@ -10,6 +10,7 @@ import asyncio
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -116,7 +117,9 @@ def demo(
     if not archive.exists():
         console.print(f"Rendering a simulated night of {events} galaxies into {archive} ...")
         render_night(archive, events, seed)
-    _follow(str(archive), to, settings_module.load(None), plot, as_json, tense="test")
+    # Rendering is no part of a start: a real night is there already.
+    began = time.time()
+    _follow(str(archive), to, settings_module.load(None), plot, as_json, tense="test", began=began)
 
 
 def _follow(
@@ -126,6 +129,7 @@ def _follow(
     plot: Path | None,
     as_json: bool,
     tense: str = "current",
+    began: float | None = None,
 ) -> None:
     from dispatcher import report, service, view
 
@@ -135,7 +139,7 @@ def _follow(
         stopping = asyncio.Event()
         _stop_on_signals(stopping)
         async with service.prepare(source, output, settings, tense=tense) as run:
-            machine = report.Machine()
+            machine = report.Machine(began)
             structlog.contextvars.bind_contextvars(run=run.run_id)
             beside = {
                 asyncio.create_task(view.watch(run, console)),

@@ -141,7 +141,7 @@ def _alert(n: int, sky: np.random.Generator, schema: Any) -> bytes:
     }
     record = {
         "schemavsn": "4.02",
-        "publisher": "simulated by Lookback",
+        "publisher": SURVEY,
         "objectId": f"SIM26{n:07d}",
         "candid": candid,
         "candidate": {

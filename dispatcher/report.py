@@ -14,7 +14,6 @@ from rich.table import Table
 
 from dispatcher.books import Outcome
 from dispatcher.service import Run
-from dispatcher.view import books_table
 
 
 def summary(run: Run, machine: Machine) -> dict[str, Any]:
@@ -42,7 +41,7 @@ def trouble(run: Run) -> str | None:
 
 def show(run: Run, figures: dict[str, Any], console: Console, output: Path) -> None:
     """Print the summary for a person."""
-    console.print(f"\n[bold]{figures['estimates']} redshifts[/bold] in {output}")
+    console.print(f"\n[bold]{run.title}[/bold]\n{figures['estimates']} redshifts in {output}")
     table = Table.grid(padding=(0, 3))
     table.add_row("images per second", _or_dash(figures["images_per_s"]))
     table.add_row(
@@ -53,7 +52,7 @@ def show(run: Run, figures: dict[str, Any], console: Console, output: Path) -> N
     for reason, count in figures["reasons"].items():
         table.add_row(reason, str(count))
     console.print(table)
-    console.print(books_table(run))
+    console.print(str(run.totals()), style="green" if not trouble(run) else "red", soft_wrap=True)
 
 
 def store(figures: dict[str, Any], output: Path) -> None:
@@ -62,15 +61,15 @@ def store(figures: dict[str, Any], output: Path) -> None:
 
 
 class Machine:
-    """What a run takes of the machine.
+    """What a run takes of the machine. To be made when all is ready.
 
-    `cold_start_s`: from the start of this process until it was made, so make it when all is ready.
+    `cold_start_s`: from `began` (unix seconds; the start of this process) until then.
     `peak_mib`: largest resident memory (MiB) of this process and its workers, sampled.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, began: float | None = None) -> None:
         self._process = psutil.Process()
-        self.cold_start_s = time.time() - self._process.create_time()
+        self.cold_start_s = time.time() - (began or self._process.create_time())
         self.peak_mib = 0.0
 
     def sample(self) -> None:
@@ -95,7 +94,7 @@ def plot(run: Run, path: Path) -> None:
     figure, ((rate, latency), (redshift, books)) = plt.subplots(
         2, 2, figsize=(11, 7), layout="constrained"
     )
-    figure.suptitle(f"Lookback run {run.run_id}")
+    figure.suptitle(run.title)
 
     seconds = range(max(night.per_second, default=0) + 1)
     for outcome in Outcome:

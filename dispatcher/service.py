@@ -45,6 +45,8 @@ class Run:
     lane: Lane
     night: Night
     run_id: str
+    title: str
+    """What it is called where a person sees it; says so when the night is simulated."""
 
     def totals(self) -> Totals:
         """The books as they stand."""
@@ -111,7 +113,8 @@ async def prepare(
             settings=settings,
             on_conclusion=night.count,
         )
-        yield Run(lane, night, run_id)
+        what = "SIMULATED night, run" if tense == "test" else "run"
+        yield Run(lane, night, run_id, f"Lookback {what} {run_id}")
 
 
 def identify_model(weights: Path | None) -> ModelIdentity:

@@ -59,7 +59,7 @@ def render(run: Run) -> RenderableType:
         "with workers", f"{lane.at_workers}", "waiting for sinks", f"{lane.writer.waiting}"
     )
     flow.add_row("source held back", f"{lane.credit.waited_s:.0f} s", "", "")
-    return Group(Text(f"Lookback {run.run_id}", style="bold"), flow, books_table(run), Text(""))
+    return Group(Text(run.title, style="bold"), flow, books_table(run), Text(""))
 
 
 def books_table(run: Run) -> Table:

@@ -74,6 +74,10 @@ class Host:
     separation_arcsec: float | None = None
     probability: float | None = None
 
+    def __post_init__(self) -> None:
+        """Raises ValueError where the position is not on the sky."""
+        _check_position(self.ra_deg, self.dec_deg)
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -83,7 +87,8 @@ class Event:
     exceed 2**53. `magnitudes` are the survey's own ugriz magnitudes (AB), where it sends
     them. `revision` names the content, so that a corrected packet of the same alert is
     a new item. `not_applicable` is set where the packet itself already says that no
-    redshift can be asked for (a solar-system object, say).
+    redshift can be asked for (a solar-system object, say). A position that is not on the sky is
+    a ValueError: codecs say with which reason.
     """
 
     survey: str
@@ -101,6 +106,10 @@ class Event:
     target: str = "source"
     schema_id: str | None = None
     not_applicable: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where the position is not on the sky."""
+        _check_position(self.ra_deg, self.dec_deg)
 
     def key(self, model: str) -> str:
         """Result key (32 hex digits): the same event under the same model, always the same.
@@ -125,3 +134,9 @@ class Stamp:
     magnitudes: NDArray[np.float32]
     bands_used: tuple[str, ...]
     origin: str
+
+
+def _check_position(ra_deg: float, dec_deg: float) -> None:
+    # Written so that NaN fails, too.
+    if not (0 <= ra_deg < 360 and -90 <= dec_deg <= 90):
+        raise ValueError(f"ra {ra_deg} dec {dec_deg} is not on the sky")

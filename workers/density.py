@@ -37,12 +37,12 @@ class Grid:
 
     def quantiles(self, p: Tensor, fractions: Sequence[float]) -> Tensor:
         """Quantiles [n, len(fractions)] of `p` [n, bins]; p is flat within a bin."""
-        cumulative = p.double().cumsum(dim=1)
-        cumulative = cumulative / cumulative[:, -1:]
+        p = p.double() / p.double().sum(dim=1, keepdim=True)
+        cumulative = p.cumsum(dim=1)
         wanted = torch.tensor(fractions, dtype=torch.float64).expand(len(p), -1).contiguous()
         at = torch.searchsorted(cumulative, wanted).clamp(max=self.bins - 1)
         above = cumulative.gather(1, at)
-        inside = p.double().gather(1, at).clamp(min=1e-30)
+        inside = p.gather(1, at).clamp(min=1e-30)
         below = above - inside
         place = at + ((wanted - below) / inside).clamp(0, 1)
         return torch.expm1(place * self.step)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from workers.errors import WeightsError
 from workers.transform import InputTransform
@@ -74,21 +74,24 @@ def load(path: Path | None = None) -> tuple[AstroMAE, Config]:
     Raises:
         WeightsError: there is no such file, or it is not one of ours.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from workers.astromae import AstroMAE
 
     path = path or SHIPPED
     config = read_config(path)
-    tensors = {
-        name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()
-    }
-    for part in ("weight", "bias"):
-        tensors[f"inception_model.conv2d_init.{part}"] = tensors[
-            f"inception_model.vis_inception.0.{part}"
-        ]
     model = AstroMAE(outputs=config.bins)
-    model.load_state_dict(tensors)
+    try:
+        tensors = {
+            name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()
+        }
+        for part in ("weight", "bias"):
+            first = tensors[f"inception_model.vis_inception.0.{part}"]
+            tensors[f"inception_model.conv2d_init.{part}"] = first
+        model.load_state_dict(tensors)
+    except (SafetensorError, KeyError, RuntimeError) as error:
+        raise _not_ours(path, error) from error
     return model.eval(), config
 
 
@@ -109,11 +112,16 @@ def read_config(path: Path) -> Config:
         raise WeightsError(
             f"weights {path}: {error.strerror}; check workers.weights in the settings"
         ) from error
-    except (struct.error, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise WeightsError(
-            f"weights {path} are not a Lookback weights file ({error!r}); "
-            "`lookback train` writes them"
-        ) from error
+    except (struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _not_ours(path, error) from error
+
+
+def _not_ours(path: Path, error: Exception) -> WeightsError:
+    why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return WeightsError(
+        f"weights {path} are damaged, or of another release, or not a Lookback weights file "
+        f"({why}); `lookback train` writes them"
+    )
 
 
 def identify(path: Path | None = None) -> Identity:

@@ -121,14 +121,15 @@ def decode_verdicts(packed: Sequence[Mapping[str, Any]]) -> list[Verdict]:
         WireError: an entry is not a verdict.
     """
     try:
-        return [
-            Verdict(
-                id=each["id"],
-                kind=VerdictKind(each["kind"]),
-                estimate=Estimate(**each["estimate"]) if "estimate" in each else None,
-                reason=each.get("reason"),
-            )
-            for each in packed
-        ]
+        return [_verdict(each) for each in packed]
     except (KeyError, TypeError, ValueError) as error:
         raise WireError(f"a verdict cannot be read: {error!r}") from error
+
+
+def _verdict(packed: Mapping[str, Any]) -> Verdict:
+    kind, estimate = VerdictKind(packed["kind"]), packed.get("estimate")
+    if (kind is VerdictKind.ESTIMATED) is (estimate is None):
+        raise ValueError(f"{kind} with estimate {estimate}")
+    return Verdict(
+        packed["id"], kind, Estimate(**estimate) if estimate else None, packed.get("reason")
+    )

@@ -46,7 +46,7 @@ class Decoder:
         if count != 1:
             raise DecodeError("bad_datum", f"a packet with {count} records instead of one")
         datum, record = next(container.records(self.max_bytes))
-        dialect = ztf.dialect_of(record) if isinstance(record, dict) else None
+        dialect = ztf.dialect_of(record)
         if dialect is None:
             raise DecodeError(
                 "unknown_format", f"no known survey has packets of {container.schema_name()}"

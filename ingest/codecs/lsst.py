@@ -10,7 +10,8 @@ import io
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ingest.codecs.ocf import decode_next
+from ingest.avro import next_record
+from ingest.codecs.fields import identifier, number, part, text
 from ingest.codecs.stamps import check_fits
 from ingest.errors import DecodeError
 from ingest.events import Event
@@ -33,7 +34,7 @@ async def decode(data: bytes, schemas: Schemas, revision: str) -> Event:
     schema = await schemas.get(schema_id)
     stream = io.BytesIO(data)
     stream.seek(_HEADER)
-    record = decode_next(stream, schema)
+    record = next_record(stream, schema)
     if stream.tell() != len(data):
         raise DecodeError("bad_datum", f"{len(data) - stream.tell()} bytes are left over")
     for name in _CUTOUTS:
@@ -43,25 +44,22 @@ async def decode(data: bytes, schemas: Schemas, revision: str) -> Event:
 
 
 def _event(record: Mapping[str, Any], schema_id: int, revision: str) -> Event:
+    source = part(record, "diaSource")
+    # `alertId` until version 7, the same number as `diaSourceId` since.
+    alert_id = identifier(record, "diaSourceId" if "diaSourceId" in record else "alertId")
     try:
-        source = record["diaSource"]
-        # `alertId` until version 7, the same number as `diaSourceId` since.
-        alert_id = record["diaSourceId"] if "diaSourceId" in record else record["alertId"]
-        object_id = source.get("diaObjectId")
         return Event(
             survey="LSST",
-            alert_id=int(alert_id),
-            ra_deg=float(source["ra"]),
-            dec_deg=float(source["dec"]),
+            alert_id=alert_id,
+            ra_deg=number(source, "ra"),
+            dec_deg=number(source, "dec"),
             revision=revision,
-            object_id=str(object_id) if object_id else None,
-            source_id=int(source["diaSourceId"]),
-            mjd_tai=float(source["midpointMjdTai"]),
-            bands=(source["band"],) if source.get("band") else (),
+            object_id=text(source, "diaObjectId") if source.get("diaObjectId") else None,
+            source_id=identifier(source, "diaSourceId"),
+            mjd_tai=number(source, "midpointMjdTai"),
+            bands=(text(source, "band"),) if source.get("band") else (),
             schema_id=str(schema_id),
             not_applicable="solar_system" if source.get("ssObjectId") else None,
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DecodeError(
-            "bad_datum", f"an LSST packet without what every one has ({error!r})"
-        ) from error
+    except ValueError as error:
+        raise DecodeError("bad_datum", f"an LSST packet: {error}") from error

@@ -9,16 +9,20 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import warnings
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
+from ingest.codecs.fields import INT64
 from ingest.errors import DecodeError
 from ingest.events import Event, Host, InlineStamp, StampAddress
 
-Degrees = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+RightAscension = Annotated[Number, Field(ge=0, lt=360)]
+Declination = Annotated[Number, Field(ge=-90, le=90)]
 
 
 class _Part(BaseModel):
@@ -46,13 +50,13 @@ class ImageAddress(_Part):
 
 
 class HostGalaxy(_Part):
-    """The host that the sender associated; the stamp is then of the host."""
+    """The host that the sender associated. With `target` host, frames are cut around it."""
 
     id: str
-    ra: Degrees
-    dec: Degrees
-    separation_arcsec: float | None = None
-    probability: float | None = None
+    ra: RightAscension
+    dec: Declination
+    separation_arcsec: Number | None = None
+    probability: Number | None = None
 
 
 class NewImage(_Part):
@@ -64,10 +68,10 @@ class NewImage(_Part):
 
     id: StrictInt | StrictStr
     survey: Annotated[str, Field(min_length=1)]
-    ra: Annotated[Degrees, Field(ge=0, lt=360)]
-    dec: Annotated[Degrees, Field(ge=-90, le=90)]
+    ra: RightAscension
+    dec: Declination
     object: str | None = None
-    time: float | str | None = None
+    time: Number | str | None = None
     bands: tuple[str, ...] = ()
     magnitudes: Annotated[tuple[float, ...], Field(min_length=5, max_length=5)] | None = None
     target: Literal["source", "host"] = "source"
@@ -104,7 +108,7 @@ def _event(notice: NewImage, revision: str) -> Event:
         dec_deg=notice.dec,
         revision=revision,
         object_id=notice.object,
-        source_id=notice.id if isinstance(notice.id, int) and abs(notice.id) < 2**63 else None,
+        source_id=notice.id if isinstance(notice.id, int) and notice.id in INT64 else None,
         mjd_tai=_mjd(notice.time),
         magnitudes=notice.magnitudes,
         bands=notice.bands,
@@ -133,5 +137,10 @@ def _mjd(time: float | str | None) -> float | None:
     if isinstance(time, str):
         from astropy.time import Time  # late: it loads slowly, and most notices have an MJD
 
-        return float(Time(time, scale="utc").tai.mjd)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # years far from ours are the sender's matter
+                return float(Time(time, scale="utc").tai.mjd)
+        except Exception as error:  # what is no date makes astropy raise nearly anything
+            raise ValueError(f"time: {error}") from error
     return time

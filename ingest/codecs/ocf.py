@@ -13,28 +13,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-import fastavro
-import orjson
-
+from ingest.avro import next_record, schema_of
 from ingest.bounded import inflate, unsnappy
 from ingest.errors import DecodeError
 
 MAGIC: Final = b"Obj\x01"
 _SYNC: Final = 16
 _MAX_METADATA: Final = 4 * 1024 * 1024
-
-# What fastavro raises on bytes that are not what the schema says.
-FASTAVRO_ERRORS: Final = (
-    IndexError,
-    EOFError,
-    ValueError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    StopIteration,
-    fastavro.schema.SchemaParseException,
-    fastavro.schema.UnknownType,
-)
+_MAX_CACHED: Final = 64 * 1024  # the longest schema of the surveys has 26 kB
 
 _CODECS: Final[dict[str, Callable[[bytes, int], bytes]]] = {
     "null": lambda data, _: data,
@@ -58,18 +44,23 @@ class Container:
         Raises:
             DecodeError: as soon as something is wrong; what came before was good.
         """
-        schema = parse_schema(self.schema)
+        schema = _schema(self.schema)
         for count, block in self._expanded(limit):
             stream = io.BytesIO(block)
             for _ in range(count):
                 start = stream.tell()
-                record = decode_next(stream, schema)
+                record = next_record(stream, schema)
+                if stream.tell() == start and count > 1:
+                    raise DecodeError("bad_datum", "a block holds many records of no bytes")
                 yield block[start : stream.tell()], record
 
     def schema_name(self) -> str:
-        """Full name of the record."""
-        schema = orjson.loads(self.schema)
-        return f"{schema.get('namespace', '')}.{schema.get('name', '')}".strip(".")
+        """Full name of the record.
+
+        Raises:
+            DecodeError: `bad_schema`.
+        """
+        return str(_schema(self.schema)["name"])
 
     def count(self) -> int:
         """How many records the blocks say they hold, without unpacking them.
@@ -86,9 +77,8 @@ class Container:
         for count, packed in self._packed():
             if len(packed) > limit:
                 raise DecodeError("too_large", f"a block of {len(packed)} bytes, limit {limit}")
-            if count > len(packed) * 1024:
-                raise DecodeError("bad_datum", "a block says it holds more records than it can")
-            yield count, expand(packed, limit)
+            if count:  # an empty block expands to nothing that is wanted
+                yield count, expand(packed, limit)
 
     def _packed(self) -> Iterator[tuple[int, bytes]]:
         stream = io.BytesIO(self.blocks)
@@ -136,52 +126,18 @@ def single(container: Container, datum: bytes) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def parse_schema(text: bytes) -> Any:
-    """A writer schema, ready for fastavro. A night has a few schemas and millions of packets.
+def _cached(text: bytes) -> Any:
+    return schema_of(text)
+
+
+def _schema(text: bytes) -> Any:
+    """A writer schema. A night has a few of them and millions of packets.
 
     Raises:
         DecodeError: `bad_schema`.
     """
-    try:
-        schema = fastavro.parse_schema(orjson.loads(text))
-    except (*FASTAVRO_ERRORS, RecursionError) as error:
-        raise DecodeError("bad_schema", f"the schema cannot be read ({error!r})") from error
-    if _holds_nothing_often(schema):
-        raise DecodeError("bad_schema", "the schema has an array of nothing")
-    return schema
-
-
-def decode_next(stream: io.BytesIO, schema: Any) -> Any:
-    """Decode the next record of a stream.
-
-    Raises:
-        DecodeError: `bad_datum`: the bytes are not what the schema says.
-    """
-    try:
-        return fastavro.schemaless_reader(stream, schema)
-    except (*FASTAVRO_ERRORS, RecursionError, MemoryError) as error:
-        raise DecodeError("bad_datum", f"it does not fit its schema ({error!r})") from error
-
-
-def _holds_nothing_often(schema: Any) -> bool:
-    """Whether an array's items take no bytes: a few bytes could then stand for billions."""
-    if isinstance(schema, list):
-        return any(_holds_nothing_often(each) for each in schema)
-    if not isinstance(schema, dict):
-        return False
-    if schema.get("type") == "array" and _is_empty(schema["items"]):
-        return True
-    inner = [schema.get("items"), schema.get("values"), schema.get("type")]
-    inner += [field["type"] for field in schema.get("fields", ())]
-    return any(_holds_nothing_often(each) for each in inner)
-
-
-def _is_empty(schema: Any) -> bool:
-    if isinstance(schema, dict):
-        if schema.get("type") == "record":
-            return all(_is_empty(field["type"]) for field in schema["fields"])
-        return schema.get("type") == "null" or schema.get("size") == 0
-    return bool(schema == "null")
+    # A schema takes fifty times its text in memory, so long ones are not kept.
+    return _cached(text) if len(text) <= _MAX_CACHED else schema_of(text)
 
 
 def _metadata(stream: io.BytesIO) -> dict[bytes, bytes]:

@@ -55,10 +55,15 @@ def open_source(location: str) -> Source:
     from ingest.sources.night import NightSource
 
     path = Path(location)
-    if path.is_file():
-        with path.open("rb") as file:
-            if file.read(len(_SQLITE)) == _SQLITE:
-                return NightSource(path)
-    elif not path.exists() and not any(mark in location for mark in "*?["):
-        raise SourceError(f"{location} does not exist: give a folder, a glob in quotes or a file")
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                if file.read(len(_SQLITE)) == _SQLITE:
+                    return NightSource(path)
+        elif not path.exists() and not any(mark in location for mark in "*?["):
+            raise SourceError(
+                f"{location} does not exist: give a folder, a glob in quotes or a file"
+            )
+    except OSError as error:
+        raise SourceError(f"{location} cannot be opened ({error.strerror})") from error
     return ArchiveSource(location)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Final
 
@@ -70,26 +70,30 @@ class ArchiveSource:
 
 def _files(location: str) -> list[tuple[str, Path]]:
     """Partition names and paths, sorted by name."""
-    path = Path(location)
-    found: Iterable[Path]
-    if path.is_dir():
-        root, found = path, path.rglob("*")
-    elif path.is_file():
-        root, found = path.parent, [path]
-    else:
-        fixed = [part for part in path.parts if not any(mark in part for mark in "*?[")]
-        root = Path(*fixed) if path.parts[: len(fixed)] == tuple(fixed) else Path()
-        found = root.glob(str(path.relative_to(root)))
-    files = sorted(
-        (str(each.relative_to(root)), each)
-        for each in found
-        if each.suffix in _READERS and each.is_file() and not _is_hidden(each.relative_to(root))
-    )
+    try:
+        root, found = _found(Path(location))
+        files = sorted(
+            (str(each.relative_to(root)), each)
+            for each in found
+            if each.suffix in _READERS and each.is_file() and not _is_hidden(each.relative_to(root))
+        )
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{location} cannot be looked through ({error})") from error
     if not files:
         raise SourceError(
             f"{location} holds no events: files that end in {', '.join(_READERS)} are looked for"
         )
     return files
+
+
+def _found(path: Path) -> tuple[Path, Iterable[Path]]:
+    """The folder that names are counted from, and what lies at `path`."""
+    if path.is_dir():
+        return path, path.rglob("*")
+    if path.is_file():
+        return path.parent, [path]
+    root = Path(*takewhile(lambda part: not any(mark in part for mark in "*?["), path.parts))
+    return root, root.glob(str(path.relative_to(root)))
 
 
 def _is_hidden(path: Path) -> bool:

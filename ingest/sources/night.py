@@ -23,6 +23,12 @@ CREATE TABLE IF NOT EXISTS events (
     PRIMARY KEY (partition, "offset"));
 """
 
+# A body that was written as text is that text's bytes.
+_PAGE: Final = """
+SELECT "offset", CAST(body AS BLOB) FROM events WHERE partition = ? AND "offset" >= ?
+ORDER BY "offset" LIMIT ?
+"""
+
 
 class NightArchive:
     """Writes a night archive. A context manager: what was added is stored when it is left."""
@@ -76,6 +82,10 @@ class NightSource:
             raise SourceError(f"{self._path} is not a night archive ({error})") from error
         if not names:
             raise SourceError(f"{self._path} holds no events")
+        if not all(isinstance(name, str) for (name,) in names):
+            raise SourceError(
+                f"{self._path} has a partition whose name is not a text: write it anew"
+            )
         self._next = {name: first_wanted(name) for (name,) in names}
 
     async def take(self, limit: int) -> list[Delivery]:
@@ -91,20 +101,32 @@ class NightSource:
     def _page(self, partition: str, limit: int) -> list[Delivery]:
         if self._db is None:
             raise SourceError(f"{self._path} is not open")
-        first = self._next[partition]
-        rows = self._db.execute(
-            'SELECT "offset", body FROM events WHERE partition = ? AND "offset" >= ? '
-            'ORDER BY "offset" LIMIT ?',
-            (partition, first, limit),
-        ).fetchall()
+        rows = self._rows(self._db, partition, limit)
         if len(rows) < limit:
             del self._next[partition]  # an archive does not grow while it is read
         else:
             self._next[partition] = rows[-1][0] + 1
         now = time.time()
         return [
-            Delivery(Position(self.name, partition, offset), body, now) for offset, body in rows
+            Delivery(Position(self.name, partition, offset), body or b"", now, _headers(body))
+            for offset, body in rows
         ]
+
+    def _rows(
+        self, db: sqlite3.Connection, partition: str, limit: int
+    ) -> list[tuple[int, bytes | None]]:
+        try:
+            rows = db.execute(_PAGE, (partition, self._next[partition], limit)).fetchall()
+        except sqlite3.Error as error:
+            where = f"{self._path}, partition {partition}"
+            raise SourceError(f"{where}: a page cannot be read ({error})") from error
+        for offset, _ in rows:
+            if not isinstance(offset, int):
+                raise SourceError(
+                    f"{self._path} has the offset {offset!r:.50} in partition {partition}: "
+                    "offsets are whole numbers"
+                )
+        return rows
 
     @property
     def exhausted(self) -> bool:
@@ -117,3 +139,7 @@ class NightSource:
             self._db.close()
             self._db = None
             self._next = {}
+
+
+def _headers(body: bytes | None) -> dict[str, str]:
+    return {"unreadable": "the archive holds no body here"} if body is None else {}

@@ -15,11 +15,15 @@ from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
-from ingest.errors import AddressRefused, DecodeError
+from ingest.errors import AddressRefused, DecodeError, SourceError
 
 _DEADLINE_S: Final = 30.0
+_S3_DEADLINE_S: Final = 90.0
 _WAITS_S: Final = (0.2, 1.0, 0.0)  # behind each of three tries; S3's client has its own
 _BUSY: Final = frozenset({429, 500, 502, 503, 504})
+_CHUNK: Final = 1 << 16
+_FILES: Final = ("", "file")
+_ELSEWHERE: Final = ("s3", "https", "http")
 
 Data = TypeVar("Data", bytes, bytearray)
 
@@ -32,12 +36,9 @@ class Fetcher:
     """
 
     def __init__(self, allow: Sequence[str], limit: int) -> None:
-        self._folders = [
-            Path(_path(each)).resolve() for each in allow if _scheme(each) in ("", "file")
-        ]
-        self._prefixes = [
-            each.rstrip("/") + "/" for each in allow if _scheme(each) in ("s3", "https", "http")
-        ]
+        kinds = [(_allowed_scheme(each), each) for each in allow]
+        self._folders = [Path(_path(each)).resolve() for kind, each in kinds if kind in _FILES]
+        self._prefixes = [each.rstrip("/") + "/" for kind, each in kinds if kind in _ELSEWHERE]
         self._limit = limit
         self._http: aiohttp.ClientSession | None = None
         self._s3: Any = None
@@ -48,16 +49,22 @@ class Fetcher:
 
         Raises:
             AddressRefused: it is not on the allow list.
-            DecodeError: `unreadable` or `too_large`.
+            DecodeError: `bad_notice` where it is no address, `unreadable` or `too_large`.
         """
-        match _scheme(url):
+        try:
+            scheme = _scheme(url)
+        except ValueError as error:
+            # Only notices name addresses.
+            detail = f"stamp.url: {url!r:.200} is no address ({error})"
+            raise DecodeError("bad_notice", detail) from error
+        match scheme:
             case "" | "file":
                 return await asyncio.to_thread(self._file, url)
             case "s3":
                 return await self._object(self._allowed(url))
             case "https" | "http":
                 return await self._page(self._allowed(url))
-            case scheme:
+            case _:
                 raise AddressRefused(f"{url}: addresses of kind {scheme} are not read")
 
     async def close(self) -> None:
@@ -70,31 +77,43 @@ class Fetcher:
         return url
 
     def _file(self, url: str) -> bytes:
-        path = Path(_path(url)).resolve()
-        if not any(path.is_relative_to(folder) for folder in self._folders):
-            raise _refusal(url)
         try:
+            path = Path(_path(url)).resolve()
+            if not any(path.is_relative_to(folder) for folder in self._folders):
+                raise _refusal(url)
             with path.open("rb") as file:
                 return self._bounded(file.read(self._limit + 1), url)
         except OSError as error:
             raise DecodeError("unreadable", f"{url}: {error.strerror}") from error
+        except (RuntimeError, ValueError) as error:  # links in a circle; a name that cannot be
+            raise DecodeError("unreadable", f"{url!r:.200}: {error}") from error
 
     async def _object(self, url: str) -> bytes:
         # Late: most runs have no stamps in S3, and its client takes a while to load.
-        from aiobotocore.session import get_session
         from botocore.exceptions import BotoCoreError, ClientError
 
-        parts = urlsplit(url)
         try:
-            if self._s3 is None:
-                opened = get_session().create_client("s3")
-                self._s3 = await self._opened.enter_async_context(opened)
-            answer = await self._s3.get_object(Bucket=parts.netloc, Key=parts.path.lstrip("/"))
-            async with answer["Body"] as body:
-                data: bytes = await body.read(self._limit + 1)
-                return self._bounded(data, url)
-        except (BotoCoreError, ClientError) as error:
+            async with asyncio.timeout(_S3_DEADLINE_S):
+                return await self._read_object(url)
+        except (BotoCoreError, ClientError, aiohttp.ClientError, OSError, ValueError) as error:
+            # A timeout is an OSError; an endpoint that is no address is a ValueError.
             raise DecodeError("unreadable", f"{url}: {error}") from error
+
+    async def _read_object(self, url: str) -> bytes:
+        from aiobotocore.session import get_session
+
+        if self._s3 is None:
+            opened = get_session().create_client("s3")
+            self._s3 = await self._opened.enter_async_context(opened)
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        answer = await self._s3.get_object(Bucket=bucket, Key=key)
+        data = bytearray()
+        async with answer["Body"] as body:
+            # One read gives what has arrived, which need not be all.
+            while part := await body.read(_CHUNK):
+                data += part
+                self._bounded(data, url)
+        return bytes(data)
 
     async def _page(self, url: str) -> bytes:
         if self._http is None:
@@ -103,7 +122,7 @@ class Fetcher:
         for wait_s in _WAITS_S:
             try:
                 return await self._read_page(self._http, url)
-            except (aiohttp.ClientError, TimeoutError) as error:
+            except (aiohttp.ClientError, OSError, ValueError) as error:
                 failure = error
             await asyncio.sleep(wait_s)
         raise DecodeError("unreadable", f"{url}: {failure!r}") from failure
@@ -116,7 +135,7 @@ class Fetcher:
             if answer.status != 200:
                 raise DecodeError("unreadable", f"{url} answered {answer.status}")
             body = bytearray()
-            async for part in answer.content.iter_chunked(1 << 16):
+            async for part in answer.content.iter_chunked(_CHUNK):
                 body += part
                 self._bounded(body, url)
             return bytes(body)
@@ -128,7 +147,22 @@ class Fetcher:
 
 
 def _scheme(url: str) -> str:
+    """The scheme of an address; ValueError where it is none.
+
+    Control characters are refused: clients drop some of them, and what an address was checked
+    for would not be what is asked.
+    """
+    if any(each < " " or each == "\x7f" for each in unquote(url)):
+        raise ValueError("it holds control characters")
     return urlsplit(url).scheme
+
+
+def _allowed_scheme(prefix: str) -> str:
+    try:
+        return _scheme(prefix)
+    except ValueError as error:
+        why = f"is neither a folder nor an address ({error})"
+        raise SourceError(f"ingest.allow: {prefix!r} {why}") from error
 
 
 def _path(url: str) -> str:

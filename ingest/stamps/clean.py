@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,8 @@ def clean(image: NDArray[np.float32], bands: tuple[str, ...]) -> NDArray[np.floa
     cut = _middle(_ordered(image, bands))
     bad = ~np.isfinite(cut)
     for band, pixels, holes in zip(BANDS, cut, bad, strict=True):
-        if holes.all() or np.ptp(pixels[~holes]) == 0:
+        good = pixels[~holes]
+        if not good.size or good.min() == good.max():
             raise NotApplicable("missing_band", f"band {band} holds no image")
     if bad.any():
         cut = _repaired(cut, bad)
@@ -65,14 +66,18 @@ def _repaired(image: NDArray[np.float32], bad: NDArray[np.bool_]) -> NDArray[np.
         raise NotApplicable(
             "bad_cutout", f"{share[worst]:.0%} of band {BANDS[worst]} are not numbers"
         )
-    repaired = image.copy()
-    for pixels, holes in zip(repaired, bad, strict=True):
-        if holes.any():
-            from scipy import ndimage  # late: most stamps have no holes, and it loads slowly
+    return np.stack([nearest(pixels, holes) for pixels, holes in zip(image, bad, strict=True)])
 
-            # The nearest good pixel: no value appears that the sky did not have.
-            y, x = ndimage.distance_transform_edt(
-                holes, return_distances=False, return_indices=True
-            )
-            pixels[...] = pixels[y, x]
-    return repaired
+
+def nearest(pixels: NDArray[Any], holes: NDArray[np.bool_]) -> NDArray[Any]:
+    """`pixels` with the nearest good one in each hole: no value that the sky did not have.
+
+    At least one pixel must be good.
+    """
+    if not holes.any():
+        return pixels
+    from scipy import ndimage  # late: most stamps have no holes, and it loads slowly
+
+    y, x = ndimage.distance_transform_edt(holes, return_distances=False, return_indices=True)
+    filled: NDArray[Any] = pixels[y, x]
+    return filled

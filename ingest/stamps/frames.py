@@ -1,8 +1,9 @@
 """Stamps cut from survey frames by position.
 
 A folder of FITS images with a WCS, nanomaggies per pixel, the band in the header (`FILTER` or
-`BAND`) or as the last letter group of the file name (`frame-r.fits`). Every band is resampled to
-the same grid: 32x32 pixels of 0.396 arcsec, north up, east left, the position in the middle.
+`BAND`) or as the last letter that stands alone in the file name (`frame-r.fits`). Every band is
+resampled to the same grid: 32x32 pixels of 0.396 arcsec, north up, east left, the position in the
+middle.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ from typing import Any, Final
 import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
-from astropy.wcs import WCS
+from astropy.wcs import WCS, NoConvergence
 from astropy.wcs.utils import proj_plane_pixel_area
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from ingest.errors import NotApplicable, SourceError
 from ingest.events import BANDS, PIXEL_SCALE_ARCSEC, STAMP_SIZE
+from ingest.stamps.clean import nearest
 
-_NAME: Final = re.compile(r"[-_.]([ugriz])[-_.]", re.IGNORECASE)
+_NAME: Final = re.compile(r"(?<=[-_.])[ugriz](?=[-_.])", re.IGNORECASE)
+# R and I in capitals are other filters (Johnson's and Cousins'), but where SDSS is named.
+_FILTER: Final = re.compile(r"([ugriz])'?|sdss[-_ ]?([ugriz])'?|([ugriz])'?[-_ ]?sdss")
 _ENDINGS: Final = (".fits", ".fit", ".fits.gz")
 _CACHED: Final = 20  # frames kept in memory: neighbours come together
 
@@ -40,11 +44,17 @@ class Frame:
     wcs: WCS
     shape: tuple[int, int]
 
-    def covers(self, ra_deg: float, dec_deg: float) -> bool:
-        """Whether the position falls on the frame's pixels."""
-        x, y = self.wcs.wcs_world2pix(ra_deg, dec_deg, 0)
+    def locate(self, ra_deg: Any, dec_deg: Any) -> tuple[Any, Any] | None:
+        """Pixels x and y of positions; None where not all of them fall on the frame."""
         height, width = self.shape
-        return bool(-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5)
+        try:
+            x, y = self.wcs.wcs_world2pix(ra_deg, dec_deg, 0)
+            if self.wcs.has_distortion and _within(x, y, width, height, max(self.shape)):
+                # Only near the frame: far from it the distortion's polynomials mean nothing.
+                x, y = self.wcs.all_world2pix(ra_deg, dec_deg, 0)
+        except (ValueError, NoConvergence):  # what WCS raises where there is no such pixel
+            return None
+        return (x, y) if _within(x, y, width, height, 0) else None
 
 
 class Frames:
@@ -73,37 +83,71 @@ class Frames:
 
     def _cut_band(self, band: str, ra_deg: float, dec_deg: float, grid: Any) -> Any:
         covering = [
-            each for each in self._frames if each.band == band and each.covers(ra_deg, dec_deg)
+            each for each in self._frames if each.band == band and each.locate(ra_deg, dec_deg)
         ]
         if not covering:
             raise NotApplicable(
                 "missing_band", f"no {band} frame covers {ra_deg:.5f} {dec_deg:+.5f}"
             )
+        failure = NotApplicable("edge", f"the {band} stamp reaches beyond the frame")
         for frame in covering:
-            stamp = _resample(frame, grid)
+            try:
+                stamp = _resample(frame, grid)
+            except NotApplicable as error:
+                failure = error
+                continue
             if stamp is not None:
                 return stamp
-        raise NotApplicable("edge", f"the {band} stamp reaches beyond the frame")
+        raise failure
+
+
+def _within(x: Any, y: Any, width: int, height: int, margin: int) -> bool:
+    """Whether all positions lie on the pixels; NaN lies nowhere."""
+    low = -0.5 - margin
+    return bool(
+        np.all((x >= low) & (x <= width - 0.5 + margin))
+        and np.all((y >= low) & (y <= height - 0.5 + margin))
+    )
 
 
 def _resample(frame: Frame, grid: tuple[Any, Any]) -> NDArray[np.float32] | None:
-    """Pixels of the frame on the grid, by cubic splines; None where the grid leaves the frame."""
-    x, y = frame.wcs.wcs_world2pix(*grid, 0)
-    height, width = frame.shape
-    if x.min() < -0.5 or y.min() < -0.5 or x.max() > width - 0.5 or y.max() > height - 0.5:
+    """Pixels of the frame on the grid, by cubic splines; None where the grid leaves the frame.
+
+    Raises:
+        NotApplicable: `missing_band`: its file cannot be read any more.
+    """
+    pixels = frame.locate(*grid)
+    if pixels is None:
         return None
+    x, y = pixels
     left, top = max(0, int(x.min()) - 8), max(0, int(y.min()) - 8)
-    cut = _pixels(frame.path)[top : int(y.max()) + 9, left : int(x.max()) + 9]
-    bad = ~np.isfinite(cut)
-    where = [y - top, x - left]
-    stamp = ndimage.map_coordinates(np.where(bad, 0.0, cut), where, order=3, mode="nearest")
-    if bad.any():
-        touched = ndimage.map_coordinates(bad.astype(float), where, order=1, mode="nearest")
-        stamp[touched > 0] = np.nan
+    image = _pixels(frame.path)
+    if image.shape != frame.shape:
+        raise NotApplicable("missing_band", f"{frame.path} has changed since the start")
+    cut = image[top : int(y.max()) + 9, left : int(x.max()) + 9]
+    stamp = _interpolated(cut, y - top, x - left)
     # A pixel of another size holds another share of the flux.
     area = PIXEL_SCALE_ARCSEC**2 / (proj_plane_pixel_area(frame.wcs) * 3600**2)
-    resampled: NDArray[np.float32] = (stamp * area).astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite: a bad pixel
+        resampled: NDArray[np.float32] = (stamp * area).astype(np.float32)
     return resampled
+
+
+def _interpolated(cut: NDArray[Any], y: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
+    """The cut at positions y and x; NaN wherever one of the pixels that count is no number."""
+    holes = ~np.isfinite(cut)
+    if holes.all():
+        return np.full(y.shape, np.nan)
+    # A hole must be filled before the spline, or it rings through pixels that are good.
+    filled = nearest(cut, holes)
+    stamp: NDArray[Any] = ndimage.map_coordinates(filled, [y, x], order=3, mode="nearest")
+    if holes.any():
+        # A cubic spline takes the 4x4 pixels around: from one before to two behind.
+        touched = ndimage.maximum_filter(holes, size=4, origin=-1, mode="nearest")
+        rows = np.clip(np.floor(y).astype(int), 0, len(cut) - 1)
+        columns = np.clip(np.floor(x).astype(int), 0, len(cut[0]) - 1)
+        stamp[touched[rows, columns]] = np.nan
+    return stamp
 
 
 def _grid(ra_deg: float, dec_deg: float) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
@@ -124,20 +168,33 @@ def _read_header(path: Path) -> Frame | None:
         try:
             header = fits.getheader(path)
             wcs = WCS(header)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # damaged headers make astropy raise nearly anything
             raise SourceError(f"ingest.frames: {path} is not a FITS image ({error})") from error
-    band = str(header.get("FILTER", header.get("BAND", ""))).strip().lower()[:1]
-    if band not in BANDS or not band:
-        named = _NAME.search(path.name)
-        band = named.group(1).lower() if named else ""
-    if not (band and wcs.has_celestial and wcs.naxis == 2):
+    band = _band(header, path.name)
+    shape = header.get("NAXIS2", 0), header.get("NAXIS1", 0)
+    is_image = header.get("NAXIS") == 2 and min(shape) > 0
+    if not (band and is_image and wcs.has_celestial and wcs.naxis == 2):
         return None
-    return Frame(path, band, wcs, (int(header["NAXIS2"]), int(header["NAXIS1"])))
+    return Frame(path, band, wcs, shape)
+
+
+def _band(header: fits.Header, name: str) -> str | None:
+    """The band of an image: as the header has it, or else as its file is named."""
+    for key in ("FILTER", "BAND"):
+        given = str(header.get(key, "")).strip()
+        found = _FILTER.fullmatch(given.lower() if "sdss" in given.lower() else given)
+        if found:
+            return next(each for each in found.groups() if each)
+    named: list[str] = _NAME.findall(name)
+    return named[-1].lower() if named else None
 
 
 @lru_cache(maxsize=_CACHED)
 def _pixels(path: Path) -> NDArray[np.floating]:
-    pixels: NDArray[np.floating] = np.asarray(fits.getdata(path), dtype=np.float64)
+    try:
+        pixels: NDArray[np.floating] = np.asarray(fits.getdata(path), dtype=np.float64)
+    except Exception as error:  # damaged files make astropy raise nearly anything
+        raise NotApplicable("missing_band", f"{path} cannot be read ({error!r:.200})") from error
     return pixels
 
 

@@ -44,8 +44,7 @@ class Resolver:
             raise NotApplicable("no_host", "a host was asked for and none was associated")
         image, bands, origin = await self._pixels(event)
         image = clean(image, bands)
-        magnitudes = np.array(event.magnitudes or [np.nan] * len(BANDS), dtype=np.float32)
-        return Stamp(image, magnitudes, BANDS, origin)
+        return Stamp(image, _magnitudes(event), BANDS, origin)
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -60,13 +59,20 @@ class Resolver:
                 data = await self._fetcher.fetch(stamp.url)
             except AddressRefused as error:
                 raise DecodeError("address_refused", str(error)) from error
-            encoding = readers.encoding_of(stamp.url)
-            return *readers.read(data, encoding, _MAX_STAMP), stamp.url
+            return *readers.read(data, None, _MAX_STAMP), stamp.url
         if self._frames is None:
             detail = f"a {event.survey} packet has no five-band stamp, and there are no frames"
             raise NotApplicable("no_stamp", f"{detail} to cut one from (ingest.frames)")
-        at = event.host or event
+        at = event.host if event.target == "host" and event.host else event
         return await self._frames.cut(at.ra_deg, at.dec_deg), BANDS, "frames"
+
+
+def _magnitudes(event: Event) -> NDArray[np.float32]:
+    """NaN where the event brings none, or one that is no number."""
+    given = np.array(event.magnitudes or [np.nan] * len(BANDS))
+    # Beyond this a float32 is infinite.
+    known = np.abs(given) <= np.finfo(np.float32).max
+    return np.where(known, given, np.nan).astype(np.float32)
 
 
 def _open_frames(folder: Path) -> Frames:

@@ -6,6 +6,7 @@ import fastavro
 import numpy as np
 
 from dispatcher.demo import _one_band_alerts
+from ingest.codecs import ocf
 from ingest.codecs.notice import InlineImage, NewImage
 from ingest.events import Delivery, Position
 
@@ -13,6 +14,39 @@ from ingest.events import Delivery, Position
 def ztf_packet(number=0):
     """A simulated packet in ZTF's form."""
     return _one_band_alerts(number + 1, seed=1)[number]
+
+
+def changed(packet, change):
+    """The packet once more, when `change` has been done to its record."""
+    reader = fastavro.reader(io.BytesIO(packet))
+    (record,), schema = list(reader), reader.writer_schema
+    change(record)
+    written = io.BytesIO()
+    fastavro.writer(written, schema, [record])
+    return written.getvalue()
+
+
+def in_schema(schema, datum):
+    """A container of one record whose bytes are `datum`; `schema` is JSON text."""
+    return ocf.single(ocf.Container(schema, "null", bytes(16), b""), datum)
+
+
+_ANYTHING = ["null", "boolean", "long", "double", "string", "bytes"]
+_ANYTHING += [{"type": "array", "items": _ANYTHING[:]}, {"type": "map", "values": _ANYTHING[:]}]
+
+
+def ztf_form(candidate, **fields):
+    """A packet in ZTF's form whose own schema lets each field hold anything."""
+
+    def record_of(name, values):
+        fields = [{"name": key, "type": _ANYTHING} for key in values if key != "candidate"]
+        return {"type": "record", "name": name, "fields": fields}
+
+    schema = record_of("alert", fields)
+    schema["fields"].append({"name": "candidate", "type": record_of("candidate", candidate)})
+    written = io.BytesIO()
+    fastavro.writer(written, fastavro.parse_schema(schema), [{**fields, "candidate": candidate}])
+    return written.getvalue()
 
 
 def notice(number=1, **changed):

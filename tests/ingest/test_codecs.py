@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import json
 import time
 import tracemalloc
 import zlib
@@ -16,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest import bounded
-from ingest.codecs import Decoder, ocf
+from ingest.codecs import Decoder, fields, ocf
 from ingest.errors import DecodeError
-from ingest.schemas import FolderSchemas, MemorySchemas, open_schemas
+from ingest.schemas import FolderSchemas, MemorySchemas
 
 
 @pytest.fixture
@@ -45,12 +44,132 @@ async def test_a_notice_becomes_an_event(decoder):
 
 
 async def test_a_ztf_packet_becomes_an_event(decoder):
-    event = await decoder.decode(packets.delivery(packets.ztf_packet(1)))
+    packet = packets.changed(packets.ztf_packet(1), lambda record: record.update(ZTF))
+    event = await decoder.decode(packets.delivery(packet))
     assert event.survey == "ZTF"
     assert event.alert_id == event.source_id == 3_000_000_000_015_000_001
-    assert event.object_id == "SIM260000001"
+    assert event.object_id == "ZTF18abudxnw"
+    assert event.bands == ("r",)
     assert event.stamp is None
     assert event.not_applicable is None
+
+
+ZTF = {"publisher": "ZTF (www.ztf.caltech.edu)", "objectId": "ZTF18abudxnw"}
+PLACE = {"ra": 10.0, "dec": -5.0, "fid": 2, "jd": 2460000.5}
+FIELDS = {"candid": 3_000_000_000_015_000_001, "objectId": "ZTF18abudxnw", "publisher": "ZTF"}
+
+
+@pytest.mark.parametrize(
+    ("named", "survey", "bands"),
+    [
+        ({"publisher": "ZTF (www.ztf.caltech.edu)", "objectId": "x"}, "ZTF", ("r",)),
+        ({"publisher": "Fink", "objectId": "ZTF26aamcbly"}, "ZTF", ("r",)),
+        ({"publisher": None, "objectId": "ZTF18aaaaaac"}, "ZTF", ("r",)),
+        ({"objectId": "ZTF18aaaaaac"}, "ZTF", ("r",)),
+        ({"publisher": "DESIRT", "objectId": "c4d_260708"}, "DECam", ()),
+        ({"publisher": "WINTER-mirar", "objectid": "x"}, "WINTER", ()),
+        ({"publisher": "a broker", "objectid": "WNTR24awati"}, "WINTER", ()),
+        ({"publisher": " Another ", "objectId": "A1"}, "Another", ()),
+    ],
+)
+async def test_a_packet_in_ztf_s_form_is_of_the_survey_that_it_says(decoder, named, survey, bands):
+    body = packets.ztf_form(PLACE, candid=1, **named)
+    event = await decoder.decode(packets.delivery(body))
+    assert (event.survey, event.bands) == (survey, bands)
+
+
+@pytest.mark.parametrize("named", [{"objectId": "A1"}, {"publisher": " ", "objectId": "A1"}])
+async def test_a_packet_that_names_no_survey_is_of_none(decoder, named):
+    body = packets.ztf_form(PLACE, candid=1, **named)
+    assert await reason_of(decoder, body) == "unknown_format"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"ra": float("nan")},
+        {"ra": float("inf")},
+        {"ra": 360.0},
+        {"ra": -1e-9},
+        {"ra": "10"},
+        {"ra": None},
+        {"dec": 95.0},
+        {"dec": float("-inf")},
+        {"dec": True},
+        {"jd": "yesterday"},
+        {"ssdistnr": "far"},
+        {"band": {"name": 1}},
+    ],
+    ids=str,
+)
+async def test_a_packet_off_the_sky_or_with_other_types_is_a_bad_datum(decoder, place):
+    body = packets.ztf_form({**PLACE, **place}, **FIELDS)
+    assert await reason_of(decoder, body) == "bad_datum"
+
+
+@pytest.mark.parametrize("candid", [float("inf"), 1.5e18, "17", True, None, [1]], ids=repr)
+async def test_an_id_that_is_no_integer_is_a_bad_datum(decoder, candid):
+    body = packets.ztf_form(PLACE, **{**FIELDS, "candid": candid})
+    assert await reason_of(decoder, body) == "bad_datum"
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, False, 1.0, "1"])
+def test_ids_of_packets_are_integers_of_64_bits(value):
+    assert fields.identifier({"id": -(2**63)}, "id") == -(2**63)
+    with pytest.raises(DecodeError, match="id should be a 64-bit integer"):
+        fields.identifier({"id": value}, "id")
+
+
+async def test_an_id_of_a_notice_beyond_64_bits_is_kept_as_it_is(decoder):
+    for number, source_id in ((-(2**63), -(2**63)), (2**63, None)):
+        body = b'{"id": %d, "survey": "S", "ra": 1, "dec": 1}' % number
+        event = await decoder.decode(packets.delivery(body))
+        assert (event.alert_id, event.source_id) == (number, source_id)
+        assert event.key("m")
+
+
+@pytest.mark.parametrize("cutout", ["text", 7, True, ["list"], {"stampData": "text"}], ids=repr)
+async def test_a_cutout_that_is_no_image_is_a_bad_stamp(decoder, cutout):
+    body = packets.ztf_form(PLACE, **FIELDS, cutoutScience=cutout)
+    assert await reason_of(decoder, body) == "bad_stamp"
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats()
+    | st.sampled_from(["ZTF18aaaaaac", "DESIRT", "g", b"\x1f\x8b", 0.5, 1])
+    | st.text(max_size=5)
+    | st.binary(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["stampData", "x"]), inner)
+    ),
+    max_leaves=2,
+)
+
+
+def values_of(*names):
+    return st.fixed_dictionaries({}, optional=dict.fromkeys(names, VALUES))
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    candidate=values_of("ra", "dec", "jd", "mjd", "fid", "band", "ssdistnr"),
+    changes=values_of("publisher", "candid", "objectId", "objectid", "schemavsn", "cutoutScience"),
+    good=st.booleans(),
+)
+async def test_values_of_any_type_never_raise_anything_else(candidate, changes, good):
+    decoder = Decoder(MemorySchemas(), max_bytes=1 << 20)
+    start = (PLACE, FIELDS) if good else ({}, {})
+    try:
+        body = packets.ztf_form(start[0] | candidate, **(start[1] | changes))
+    except ValueError:  # what a union of anything does not hold: a list of lists
+        return
+    with suppress(DecodeError):
+        event = await decoder.decode(packets.delivery(body))
+        assert isinstance(event.alert_id, int)
+        assert 0 <= event.ra_deg < 360
 
 
 async def test_a_solar_system_object_is_not_applicable(decoder):
@@ -88,6 +207,23 @@ BAD = {
     "an id that is true": (b'{"id": true, "survey": "S", "ra": 1, "dec": 1}', "bad_notice"),
     "no position": (b'{"id": 1, "survey": "S"}', "bad_notice"),
     "a position off the sky": (b'{"id": 1, "survey": "S", "ra": 400, "dec": 1}', "bad_notice"),
+    "a host off the sky": (
+        b'{"id":1,"survey":"S","ra":1,"dec":1,"host":{"id":"h","ra":1,"dec":95}}',
+        "bad_notice",
+    ),
+    "a time that is no number": (
+        b'{"id":1,"survey":"S","ra":1,"dec":1,"time":NaN}',
+        "bad_notice",
+    ),
+    "a year that is none": (
+        b'{"id":1,"survey":"S","ra":1,"dec":1,"time":"99999999-01-01"}',
+        "bad_notice",
+    ),
+    "an id of many digits": (
+        b'{"id":%s,"survey":"S","ra":1,"dec":1}' % (b"9" * 5000),
+        "bad_notice",
+    ),
+    "half a character": (b'{"id":"\\ud800","survey":"S","ra":1,"dec":1}', "bad_notice"),
     "a misspelt field": (b'{"id": 1, "survey": "S", "ra": 1, "dec": 1, "rae": 1}', "bad_notice"),
     "half a notice": (b'{"id": 1, "survey', "bad_notice"),
     "not base64": (
@@ -119,15 +255,12 @@ async def test_a_packet_over_the_limit_is_too_large():
 
 
 async def test_stamps_that_are_not_fits_are_named(decoder):
-    packet = packets.ztf_packet(1)
-    with io.BytesIO(packet) as file:
-        reader = fastavro.reader(file)
-        (record,), schema = list(reader), reader.writer_schema
-    record["cutoutTemplate"]["stampData"] = b"\xff\xd8\xff\xe0 a JPEG"
-    changed = io.BytesIO()
-    fastavro.writer(changed, schema, [record])
+    def change(record):
+        record["cutoutTemplate"]["stampData"] = b"\xff\xd8\xff\xe0 a JPEG"
+
+    changed = packets.changed(packets.ztf_packet(1), change)
     with pytest.raises(DecodeError, match="cutoutTemplate") as caught:
-        await decoder.decode(packets.delivery(changed.getvalue()))
+        await decoder.decode(packets.delivery(changed))
     assert caught.value.reason == "bad_stamp"
 
 
@@ -168,7 +301,7 @@ def test_a_bomb_costs_no_more_than_its_limit():
     """Ten gigabytes of zeros in ten megabytes; the stream repeats one packed gigabyte."""
     packed = bomb(1 << 30)
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(DecodeError, match="expands to more"):
         bounded.inflate(packed * 10, 1 << 20)
     with pytest.raises(DecodeError, match="expands to more"):
@@ -176,7 +309,7 @@ def test_a_bomb_costs_no_more_than_its_limit():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 80 << 20
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("codec", ["deflate", "snappy"])
@@ -192,66 +325,6 @@ def test_snappy_blocks_are_checked():
     assert bounded.unsnappy(good, 1000) == b"data" * 100
     with pytest.raises(DecodeError, match="checksum"):
         bounded.unsnappy(packed + b"\0\0\0\0", 1000)
-
-
-@pytest.mark.parametrize(
-    "items",
-    [
-        "null",
-        {"type": "record", "name": "e", "fields": []},
-        {"type": "fixed", "name": "f", "size": 0},
-    ],
-)
-def test_a_schema_of_endless_nothing_is_refused(items):
-    schema = {
-        "type": "record",
-        "name": "r",
-        "fields": [{"name": "a", "type": {"type": "array", "items": items}}],
-    }
-    with pytest.raises(DecodeError, match="array of nothing"):
-        ocf.parse_schema(json.dumps(schema).encode())
-
-
-async def test_schemas_come_from_the_first_that_has_them(tmp_path):
-    schema = {"type": "record", "name": "lsst.v9_9.alert", "fields": [{"name": "x", "type": "int"}]}
-    (tmp_path / "9" / "9").mkdir(parents=True)
-    (tmp_path / "9" / "9" / "lsst.v9_9.alert.avsc").write_text(json.dumps(schema))
-    schemas = open_schemas(tmp_path, "http://127.0.0.1:9")
-    assert (await schemas.get(909))["name"] == "lsst.v9_9.alert"
-    with pytest.raises(DecodeError, match=r"910.*registry.*910") as caught:
-        await schemas.get(910)
-    assert caught.value.reason == "unknown_schema"
-    await schemas.close()
-
-
-async def test_a_registry_is_asked_once(aiohttp_registry):
-    url, asked = aiohttp_registry
-    schemas = open_schemas(None, url)
-    for _ in range(3):
-        assert (await schemas.get(1100))["name"] == "thing"
-    assert asked == ["/schemas/ids/1100"]
-    await schemas.close()
-
-
-@pytest.fixture
-async def aiohttp_registry():
-    from aiohttp import web
-
-    asked = []
-
-    async def answer(request):
-        asked.append(request.path)
-        schema = {"type": "record", "name": "thing", "fields": []}
-        return web.json_response({"schema": json.dumps(schema)})
-
-    app = web.Application()
-    app.router.add_get("/schemas/ids/{id}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}", asked
-    await runner.cleanup()
 
 
 @pytest.mark.survey_data

@@ -1,5 +1,8 @@
 """One contract for every source: the same events at the same places, from wherever one begins."""
 
+import sqlite3
+from contextlib import closing
+
 import packets
 import pytest
 
@@ -97,16 +100,80 @@ async def test_damage_in_a_block_costs_only_what_lies_behind_it(tmp_path):
     assert "damaged from here" in deliveries[-1].headers["unreadable"]
 
 
+def rows(path, *values):
+    """A night archive that something else wrote."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute('CREATE TABLE events (partition, "offset", body, received)')
+        db.executemany("INSERT INTO events VALUES (?, ?, ?, 0)", values)
+    return path
+
+
+async def test_a_body_that_is_text_is_delivered_as_its_bytes(tmp_path):
+    path = rows(tmp_path / "a.sqlite", ("p", 0, "{ä}"), ("p", 1, b"\xff"), ("p", 2, None))
+    deliveries = await everything(open_source(str(path)))
+    assert [each.body for each in deliveries] == ["{ä}".encode(), b"\xff", b""]
+    assert [bool(each.headers) for each in deliveries] == [False, False, True]
+
+
+@pytest.mark.parametrize("row", [("p", "one", b""), ("p", 0.5, b""), (7, 0, b""), (None, 0, b"")])
+async def test_an_archive_with_other_columns_is_an_error_of_one_line(tmp_path, row):
+    path = rows(tmp_path / "a.sqlite", row)
+    with pytest.raises(SourceError) as caught:
+        await everything(open_source(str(path)))
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_damaged_page_is_an_error_of_one_line(tmp_path):
+    path = tmp_path / "night.sqlite"
+    with NightArchive(path) as archive:
+        for n in range(200):
+            archive.add("p", bytes(1000) + str(n).encode())
+    whole = path.read_bytes()
+    damaged = b"".join(
+        b"\xff" * 4096 if whole[at : at + 1] == b"\x0d" and at > 8192 else whole[at : at + 4096]
+        for at in range(0, len(whole), 4096)
+    )  # every leaf of the table, and not the index that lists the partitions
+    path.write_bytes(damaged)
+    with pytest.raises(SourceError, match="a page cannot be read") as caught:
+        await everything(open_source(str(path)))
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_glob_may_name_the_file_behind_the_folders(tmp_path, monkeypatch):
+    for night in ("one", "two"):
+        (tmp_path / night).mkdir()
+        (tmp_path / night / "y.jsonl").write_bytes(NOTICES[0])
+        (tmp_path / night / "other.jsonl").write_bytes(NOTICES[1])
+    names = ["one/y.jsonl", "two/y.jsonl"]
+    monkeypatch.chdir(tmp_path.parent)
+    for location in (f"{tmp_path}/*/y.jsonl", f"{tmp_path.name}/*/y.jsonl"):
+        deliveries = await everything(open_source(location))
+        assert [each.position.partition for each in deliveries] == names
+        assert {each.body for each in deliveries} == {NOTICES[0]}
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
         (lambda path: path / "absent", "does not exist"),
         (lambda path: path, "holds no events"),
         (lambda path: path / "*.avro", "holds no events"),
+        (lambda path: path / "a**b" / "*.avro", "cannot be looked through|holds no events"),
+        (lambda path: path / "*\0", "cannot be looked through|holds no events"),
+        (lambda path: path / ("x" * 5000), "cannot be opened"),
         (lambda path: _written(path / "notes.txt", b"hello"), "holds no events"),
         (lambda path: _written(path / "a.sqlite", b"SQLite format 3\x00junk"), "night archive"),
     ],
-    ids=["absent", "empty folder", "empty glob", "other file", "not an archive"],
+    ids=[
+        "absent",
+        "empty folder",
+        "empty glob",
+        "no glob",
+        "no name",
+        "long",
+        "other file",
+        "not an archive",
+    ],
 )
 async def test_a_source_that_is_none_says_so_in_one_line(tmp_path, make, says):
     with pytest.raises(SourceError, match=says) as caught:

@@ -1,23 +1,25 @@
 """From an event to its stamp: the right pixels, the right flux, or the reason why not."""
 
 import io
+import tracemalloc
+import zipfile
 from contextlib import suppress
 
 import numpy as np
 import packets
 import pytest
 from astropy.io import fits
-from astropy.wcs import WCS
+from astropy.wcs import WCS, Sip
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.codecs import Decoder
 from ingest.codecs.notice import HostGalaxy, ImageAddress, InlineImage
 from ingest.errors import DecodeError, NotApplicable, SourceError
-from ingest.events import Event, InlineStamp, StampAddress
+from ingest.events import Event, Host, InlineStamp, StampAddress
 from ingest.schemas import MemorySchemas
 from ingest.stamps import readers
-from ingest.stamps.photometry import aperture_fluxes, asinh_magnitudes
+from ingest.stamps.frames import Frames, _grid, _resample
 from ingest.stamps.resolve import Resolver
 
 SKY = np.random.default_rng(1).normal(0, 0.02, (5, 40, 40)).astype(np.float32)
@@ -98,26 +100,96 @@ def test_a_damaged_stamp_file_never_raises_anything_else(form, data):
         readers.read(body, "npz" if form == "npz" else "fits", 1 << 24)
 
 
+def header_of(shape, descr="<f4", version=1):
+    """An array of which only the header is there."""
+    text = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode() + b"\n"
+    size = len(text).to_bytes(2 if version == 1 else 4, "little")
+    return b"\x93NUMPY" + bytes([version, 0]) + size + text
+
+
+def zipped(members, method=zipfile.ZIP_STORED):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        header_of((5, 2**40, 2**40)),
+        header_of((5, 2**34)),
+        header_of((2**62, 2**62)),
+        header_of((10**30,)),
+        header_of((-1, 32, 32)),
+        header_of((0, 10**30)),
+        header_of((2**60,), "<U0"),
+        header_of((5, 32, 32), "|O"),
+        header_of((5, 32, 32), [("x", "<f4")]),
+        header_of((5, 32, 32), version=3),
+        header_of((5, 32, 32)) + bytes(5 * 32 * 32 * 4 - 1),
+        b"\x93NUMPY\x01\x00\x0a\x00" + b"(" * 10,
+        b"\x93NUMPY\x01\x00\x0a\x00'''never  ",
+        b"",
+    ],
+    ids=range(14),
+)
+def test_an_array_that_is_not_there_is_not_made_room_for(array):
+    tracemalloc.start()
+    with pytest.raises(DecodeError, match="array"):
+        readers.read(zipped({"image.npy": array}), "npz", 1 << 24)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_only_what_numpy_packs_is_unpacked(method):
+    with pytest.raises(DecodeError, match="neither stored nor deflated"):
+        readers.read(zipped({"image.npy": bytes(100)}, method), "npz", 1 << 24)
+
+
+def test_members_of_a_zip_file_are_few():
+    many = zipped({f"{n}.npy": b"" for n in range(100)})
+    with pytest.raises(DecodeError, match="more than 64 members"):
+        readers.read(many, "npz", 1 << 24)
+
+
+def test_a_name_that_is_no_text_is_no_zip_file():
+    packed = zipped({"ä.npy": b"x"}).replace("ä".encode(), b"\xff\xff")
+    with pytest.raises(DecodeError, match="not a zip file"):
+        readers.read(packed, "npz", 1 << 24)
+
+
+async def test_pixels_too_large_for_the_model_are_bad_ones():
+    large = SKY.astype(np.float64)
+    large[0, 6, 6] = 1e300
+    stamp = await Resolver().resolve(event(npz(large)))
+    assert np.isfinite(stamp.image).all()
+
+
+def test_parts_of_a_fits_file_are_few():
+    """Each costs time to read, and next to nothing to send."""
+    file = io.BytesIO()
+    parts = [fits.ImageHDU(np.zeros((2, 2), np.float32), name=f"x{n}") for n in range(70)]
+    fits.HDUList([fits.PrimaryHDU(), *parts]).writeto(file)
+    _, bands = readers.read(file.getvalue(), "fits", 1 << 24)
+    assert len(bands) == 63
+
+
 def test_compressed_tiles_are_not_expanded():
     with pytest.raises(DecodeError, match="without an image"):
         readers.read(packed("tiles"), "fits", 1 << 24)
 
 
-async def test_magnitudes_of_the_survey_are_kept_and_absent_ones_measured():
-    given = (20.0, 19.0, 18.0, 17.5, 17.2)
+async def test_magnitudes_of_the_survey_are_kept_and_what_is_none_is_not_a_number():
+    given = (20.0, 19.0, float("inf"), 1e300, 17.2)
     stamp = await Resolver().resolve(event(npz(SKY), magnitudes=given))
-    assert stamp.magnitudes.tolist() == pytest.approx(given)
-    measured = (await Resolver().resolve(event(npz(SKY)))).magnitudes
-    assert np.isfinite(measured).all(), "asinh magnitudes exist for empty sky, too"
-
-
-def test_a_known_flux_has_its_magnitude():
-    image = np.zeros((5, 32, 32), dtype=np.float32)
-    image[:, 15:17, 15:17] = 100 / 4
-    fluxes = aperture_fluxes(image)
-    assert fluxes == pytest.approx(100.0)
-    # 100 nanomaggies are magnitude 17.5; asinh magnitudes differ by < 0.01 that far up
-    assert asinh_magnitudes(fluxes) == pytest.approx(17.5, abs=0.01)
+    assert stamp.magnitudes.dtype == np.float32
+    assert stamp.magnitudes[[0, 1, 4]].tolist() == pytest.approx([20.0, 19.0, 17.2])
+    assert np.isnan(stamp.magnitudes[[2, 3]]).all()
+    assert np.isnan((await Resolver().resolve(event(npz(SKY)))).magnitudes).all()
 
 
 async def test_single_bad_pixels_are_repaired_and_holes_are_not():
@@ -237,15 +309,12 @@ async def test_a_page_is_read_without_following_redirects():
     await runner.cleanup()
 
 
-async def test_a_notice_with_a_host_is_cut_at_the_host(frames):
+@pytest.mark.parametrize("target", ["host", "source"])
+async def test_a_stamp_is_cut_around_what_is_asked_for(frames, target):
     folder, (ra, dec), _ = frames
-    notice = packets.notice(
-        stamp=None,
-        ra=ra - 0.002,
-        dec=dec,
-        target="host",
-        host=HostGalaxy(id="h", ra=ra, dec=dec),
-    )
+    host = HostGalaxy(id="h", ra=ra, dec=dec if target == "host" else dec + 0.002)
+    place = {"ra": ra, "dec": dec + 0.002 if target == "host" else dec}
+    notice = packets.notice(stamp=None, target=target, host=host, **place)
     asked = await Decoder(MemorySchemas(), 1 << 20).decode(packets.delivery(notice.to_bytes()))
     stamp = await Resolver(frames=folder).resolve(asked)
     assert _centroid(stamp.image[2]) == pytest.approx((15.5, 15.5), abs=0.1)
@@ -260,26 +329,42 @@ async def test_a_notice_may_name_an_address():
 FLUX = {"u": 20.0, "g": 50.0, "r": 100.0, "i": 150.0, "z": 200.0}
 
 
+RA, DEC = 150.0, 20.0
+
+
+def plane(scale=0.4, angle=0.0, flip=1):
+    """A WCS of pixels of `scale` arcsec, turned by `angle` degrees."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = [RA + 0.001, DEC - 0.001]
+    wcs.wcs.crpix = [80.3, 81.7]
+    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    wcs.wcs.cd = np.array([[cos, -sin], [sin, cos]]) @ np.diag([-scale, flip * scale]) / 3600
+    return wcs
+
+
+def disc(wcs, scale, flux, shape=(160, 160)):
+    """A source of 0.8 arcsec at RA, DEC."""
+    x0, y0 = wcs.all_world2pix(RA, DEC, 0)
+    y, x = np.indices(shape)
+    pixels = np.exp(-0.5 * ((x - x0) ** 2 + (y - y0) ** 2) / (0.8 / scale) ** 2)
+    return flux * pixels / pixels.sum()
+
+
+def write(path, pixels, wcs, **header):
+    cards = wcs.to_header(relax=True)
+    cards.update({key.upper(): value for key, value in header.items()})
+    fits.PrimaryHDU(pixels, cards).writeto(path, overwrite=True)
+
+
 @pytest.fixture
 def frames(tmp_path):
     """Five frames of one source: other pixel scales, turned, one flipped."""
-    ra, dec = 150.0, 20.0
     for n, (band, flux) in enumerate(FLUX.items()):
-        scale, angle = 0.3 + 0.06 * n, np.radians(25.0 * n)
-        wcs = WCS(naxis=2)
-        wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-        wcs.wcs.crval = [ra + 0.001, dec - 0.001]
-        wcs.wcs.crpix = [80.3, 81.7]
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        wcs.wcs.cd = turn @ np.diag([-scale / 3600, (-1 if n == 3 else 1) * scale / 3600])
-        x0, y0 = wcs.wcs_world2pix(ra, dec, 0)
-        y, x = np.indices((160, 160))
-        sigma = 0.8 / scale  # 0.8 arcsec in pixels
-        disc = np.exp(-0.5 * ((x - x0) ** 2 + (y - y0) ** 2) / sigma**2)
-        header = wcs.to_header()
-        header["FILTER"] = band
-        fits.PrimaryHDU(flux * disc / disc.sum(), header).writeto(tmp_path / f"frame-{band}.fits")
-    return tmp_path, (ra, dec), FLUX
+        scale = 0.3 + 0.06 * n
+        wcs = plane(scale, 25.0 * n, -1 if n == 3 else 1)
+        write(tmp_path / f"frame-{band}.fits", disc(wcs, scale, flux), wcs, filter=band)
+    return tmp_path, (RA, DEC), FLUX
 
 
 def _centroid(image):
@@ -318,6 +403,141 @@ async def test_positions_off_the_frames_say_so(frames):
 def test_a_folder_without_frames_is_an_error(tmp_path):
     with pytest.raises(SourceError, match="no FITS images"):
         Resolver(frames=tmp_path)
+
+
+def bands_of(folder):
+    return [each.band for each in Frames(folder)._frames]
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "band"),
+    [
+        ("a.fits", {"filter": "r"}, "r"),
+        ("a.fits", {"filter": "r'"}, "r"),
+        ("a.fits", {"filter": "SDSS-r"}, "r"),
+        ("a.fits", {"filter": "r_sdss"}, "r"),
+        ("a.fits", {"filter": "SDSS I"}, "i"),
+        ("a.fits", {"filter": "unknown", "band": "g"}, "g"),
+        ("frame-z.fits", {"filter": "unknown"}, "z"),
+        ("frame-z.fits", {"filter": "Infrared"}, "z"),
+        ("frame-z.fits", {"filter": "R"}, "z"),
+        ("frame-r.fits", {"filter": "g"}, "g"),
+        ("u-field-r-i.fits", {}, "i"),
+        ("I-zwicky.g.000094.fits", {}, "g"),
+    ],
+)
+def test_the_band_is_that_of_the_header_or_the_last_letter_of_the_name(
+    tmp_path, name, header, band
+):
+    write(tmp_path / name, np.ones((40, 40)), plane(), **header)
+    assert bands_of(tmp_path) == [band]
+
+
+@pytest.mark.parametrize("header", [{"filter": "unknown"}, {"filter": "Infrared"}, {}])
+def test_a_frame_that_names_no_band_is_passed_over(tmp_path, header):
+    write(tmp_path / "unit.fits", np.ones((40, 40)), plane(), **header)
+    with pytest.raises(SourceError, match="no FITS images"):
+        Frames(tmp_path)
+
+
+def test_a_header_with_a_position_and_no_pixels_is_passed_over(tmp_path):
+    write(tmp_path / "frame-r.fits", np.ones((40, 40)), plane())
+    write(tmp_path / "only-header-g.fits", None, plane())
+    write(tmp_path / "line-i.fits", np.ones(40), plane())
+    assert bands_of(tmp_path) == ["r"]
+
+
+def test_a_hole_stays_where_it_is(tmp_path):
+    """A pixel whose spline takes one from the hole is not given out, and no other is changed."""
+    sky = np.random.default_rng(2).normal(100, 1, (160, 160))
+    write(tmp_path / "frame-r.fits", sky, plane())
+    holed = sky.copy()
+    holed[84:87, 80:83] = np.nan
+    write(tmp_path / "holed-g.fits", holed, plane())
+    frames = {each.band: each for each in Frames(tmp_path)._frames}
+    grid = _grid(RA, DEC)
+    whole, cut = _resample(frames["r"], grid), _resample(frames["g"], grid)
+    bad = np.isnan(cut)
+    x, y = frames["g"].locate(*grid)
+    touched = np.zeros_like(bad)
+    for row, column in np.ndindex(bad.shape):
+        top, left = int(np.floor(y[row, column])) - 1, int(np.floor(x[row, column])) - 1
+        touched[row, column] = np.isnan(holed[top : top + 4, left : left + 4]).any()
+    np.testing.assert_array_equal(bad, touched)
+    assert 25 < bad.sum() < 60
+    assert np.abs(cut - whole)[~bad].max() < 1.0, "filled with zeros it rings with tens"
+
+
+async def test_a_frame_of_holes_is_no_image(frames):
+    folder, (ra, dec), _ = frames
+    write(folder / "frame-u.fits", np.full((160, 160), np.nan), plane(), filter="u")
+    assert await why_not(Resolver(frames=folder), event(ra_deg=ra, dec_deg=dec)) == "missing_band"
+
+
+def distorted(x, y):
+    wcs = plane()
+    wcs.wcs.ctype = ["RA---TAN-SIP", "DEC--TAN-SIP"]
+    wcs.wcs.crpix = [40.0, 40.0]
+    wcs.wcs.crval = [RA + 0.0047, DEC - 0.0044]  # 40 pixels from the source
+    a, b = np.zeros((3, 3)), np.zeros((3, 3))
+    a[2, 0], b[0, 2] = x, y
+    wcs.sip = Sip(a, b, None, None, np.array([40.0, 40.0]))
+    return wcs
+
+
+def test_distortion_is_followed(tmp_path):
+    """A frame whose polynomials move the source by several pixels."""
+    wcs = distorted(2e-3, -2e-3)
+    write(tmp_path / "frame-r.fits", disc(wcs, 0.4, 100.0), wcs)
+    (frame,) = Frames(tmp_path)._frames
+    x, y = frame.locate(RA, DEC)
+    straight = frame.wcs.wcs_world2pix(RA, DEC, 0)
+    assert np.hypot(x - straight[0], y - straight[1]) > 2
+    stamp = _resample(frame, _grid(RA, DEC))
+    assert _centroid(stamp) == pytest.approx((15.5, 15.5), abs=0.3)
+    assert frame.locate(RA + 40, DEC) is None
+    assert frame.locate(RA + 180, -DEC) is None
+
+
+def test_where_distortion_has_no_end_is_off_the_frame(tmp_path):
+    write(tmp_path / "frame-r.fits", np.ones((160, 160)), distorted(0.5, 0.5))
+    (frame,) = Frames(tmp_path)._frames
+    assert frame.locate(RA, DEC) is None
+
+
+async def test_a_frame_that_was_lost_or_changed_says_so(frames):
+    folder, (ra, dec), _ = frames
+    resolver = Resolver(frames=folder)
+    (folder / "frame-r.fits").unlink()
+    with pytest.raises(NotApplicable, match=r"frame-r\.fits cannot be read") as caught:
+        await resolver.resolve(event(ra_deg=ra, dec_deg=dec))
+    assert caught.value.reason == "missing_band"
+    write(folder / "frame-r.fits", np.ones((100, 100)), plane(), filter="r")
+    with pytest.raises(NotApplicable, match="has changed"):
+        await resolver.resolve(event(ra_deg=ra, dec_deg=dec))
+
+
+async def test_the_next_frame_is_taken_where_one_is_lost(frames):
+    folder, (ra, dec), _ = frames
+    (folder / "a-r.fits").write_bytes((folder / "frame-r.fits").read_bytes())
+    resolver = Resolver(frames=folder)
+    (folder / "a-r.fits").unlink()
+    assert (await resolver.resolve(event(ra_deg=ra, dec_deg=dec))).origin == "frames"
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(ra=st.floats(0, 360, exclude_max=True), dec=st.floats(-90, 90))
+async def test_no_position_raises_anything_else(frames, ra, dec):
+    folder, *_ = frames
+    with suppress(NotApplicable):
+        await Resolver(frames=folder).resolve(event(ra_deg=ra, dec_deg=dec))
+
+
+@pytest.mark.parametrize("place", [(360.0, 0.0), (-1.0, 0.0), (0.0, 90.1), (np.nan, 0.0)])
+def test_an_event_is_on_the_sky_and_so_is_its_host(place):
+    for make in (lambda: event(ra_deg=place[0], dec_deg=place[1]), lambda: Host("h", *place)):
+        with pytest.raises(ValueError, match="not on the sky"):
+            make()
 
 
 def test_inline_images_are_packed_as_they_are_read():

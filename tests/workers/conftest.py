@@ -55,6 +55,7 @@ def config():
         bins=30,
         z_max=6.0,
         temperature=2.0,
+        magnitudes_alone=True,
         transform=InputTransform(
             softening=(0.2, 0.1, 0.1, 0.15, 0.5),
             mean=(1.0, 0.5, 0.3, 0.2, 19.0),

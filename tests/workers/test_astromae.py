@@ -115,6 +115,17 @@ def test_the_engine_takes_batches_of_any_size(new_model, n):
         assert_same(Engine(model)(*asked), model(*asked))
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_engine_also_says_what_the_magnitudes_alone_do(new_model, seed):
+    model, (images, magnitudes) = new_model(400, seed), events(3, seed)
+    whole, alone = Engine(model).both(images, magnitudes)
+    with torch.inference_mode():
+        assert_same(whole, model(images, magnitudes))
+        assert_same(alone, model.fuse_magnitudes(magnitudes))
+    assert torch.equal(Engine(model).both(images.flip(3), magnitudes)[1], alone)
+    assert not torch.equal(Engine(model).both(images, magnitudes - 1)[1], alone)
+
+
 LAYOUTS = {
     "x before y": lambda t: t.transpose(2, 3).contiguous().transpose(2, 3),
     "bands last": lambda t: t.contiguous(memory_format=torch.channels_last),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import norm
 
-from workers.density import Grid
+from workers.density import Grid, density
 
 GRID = Grid(400, 6.0)
 FRACTIONS = (0.025, 0.16, 0.5, 0.84, 0.975)
@@ -111,3 +111,18 @@ def test_redshifts_off_the_grid_count_as_its_ends():
     below, end, beyond = GRID.position(torch.tensor([-0.01, 6.0, 50.0])).tolist()
     assert below == 0
     assert int(end) == int(beyond) == 399
+
+
+def test_the_density_of_one_view_is_its_softmax():
+    logits = torch.tensor([[0.0, math.log(3.0), 0.0]])
+    np.testing.assert_allclose(density([logits], 1.0), [[0.2, 0.6, 0.2]], rtol=1e-6)
+
+
+def test_a_temperature_of_two_takes_the_square_root_of_every_odds():
+    logits = torch.tensor([[0.0, math.log(9.0), 0.0]])
+    np.testing.assert_allclose(density([logits], 2.0), [[0.2, 0.6, 0.2]], rtol=1e-6)
+
+
+def test_views_count_alike_however_sure_they_are():
+    sure, unsure = torch.tensor([[100.0, 0.0]]), torch.tensor([[0.0, 0.0]])
+    np.testing.assert_allclose(density([sure, unsure], 1.0), [[0.75, 0.25]], rtol=1e-6)

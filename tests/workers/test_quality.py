@@ -12,6 +12,7 @@ GOOD = {
     "mode": 1.0,
     "median": 1.0,
     "magnitudes": (20.0, 20.0, 19.0, 18.5, 18.0),
+    "measured": (False,) * 5,
 }
 
 
@@ -26,7 +27,7 @@ def magnitude(band, value):
     return {"magnitudes": tuple(changed)}
 
 
-NOTHING, BROAD, PEAKS, UNUSUAL, EDGE = Quality(0), *Quality
+NOTHING, BROAD, PEAKS, UNUSUAL, EDGE, MEASURED = Quality(0), *Quality
 
 CASES = {
     "nothing to remark": ({}, NOTHING),
@@ -47,9 +48,22 @@ CASES = {
         f"{'ugriz'[band]} is as bright as any": (magnitude(band, 15.0 - band), NOTHING)
         for band in range(5)
     },
+    **{
+        f"{'ugriz'[band]} was measured": (
+            {"measured": tuple(each == band for each in range(5))},
+            MEASURED,
+        )
+        for band in range(5)
+    },
     "everything": (
-        {"high68": 3.0, "mode": 4.0, "high95": 6.0, **magnitude(2, 40.0)},
-        BROAD | PEAKS | UNUSUAL | EDGE,
+        {
+            "high68": 3.0,
+            "mode": 4.0,
+            "high95": 6.0,
+            **magnitude(2, 40.0),
+            "measured": (True,) * 5,
+        },
+        BROAD | PEAKS | UNUSUAL | EDGE | MEASURED,
     ),
 }
 
@@ -71,4 +85,5 @@ def test_the_bits_in_stored_results_keep_their_meaning():
         "SEVERAL_PEAKS": 2,
         "UNUSUAL_MAGNITUDES": 4,
         "EDGE_OF_GRID": 8,
+        "MEASURED_MAGNITUDES": 16,
     }

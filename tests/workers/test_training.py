@@ -240,12 +240,15 @@ def test_an_evaluation_tells_real_from_simulated(resumed, tmp_path):
     assert (found["model"], found["data"]) == ("tiny", "some.npz")
     assert found["weights_sha256"] == Estimator.load(weights).sha256
     metrics, real = found["metrics"], ~rows.simulated
-    counts = {name: each["n"] for name, each in metrics.items()}
-    assert counts == {
+    expected = {
         "real quasars, all": real.sum(),
         "real quasars, z >= 2.7": (real & (rows.z >= 2.7)).sum(),
         "simulated galaxies, r < 19.5": (~real & (rows.magnitudes[:, 2] < 19.5)).sum(),
     }
+    measured = {f"{name}, magnitudes measured in the stamp": n for name, n in expected.items()}
+    assert {name: each["n"] for name, each in metrics.items()} == expected | measured
+    for name in measured:
+        assert metrics[name]["flagged"] == 1
     for each in metrics.values():
         assert 0 <= each["coverage68"] <= each["coverage95"] <= 1
         assert each["nmad_95"][0] <= each["nmad"] <= each["nmad_95"][1]

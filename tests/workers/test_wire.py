@@ -70,7 +70,7 @@ VERDICTS = st.one_of(
     st.builds(
         Verdict,
         id=st.text(),
-        kind=st.sampled_from(VerdictKind),
+        kind=st.sampled_from([k for k in VerdictKind if k is not VerdictKind.ESTIMATED]),
         reason=st.none() | st.text(),
     ),
 )
@@ -165,3 +165,16 @@ def test_160_items_fit_into_one_invocation():
     job = {"run_id": "0" * 32, "weights_sha256": "0" * 64}
     event = orjson.dumps({"job": job, "partition": encode_items(items(160))})
     assert 160 * 4 * (5 * 32 * 32 + 5) < len(event) < 6_000_000
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        Verdict("a", VerdictKind.ESTIMATED),
+        Verdict("a", VerdictKind.BAD_INPUT, Estimate(*[0.1] * 7, 0)),
+    ],
+    ids=["an estimate that is none", "none that is an estimate"],
+)
+def test_a_verdict_that_contradicts_itself_is_no_verdict(verdict):
+    with pytest.raises(WireError):
+        decode_verdicts(encode_verdicts([verdict]))

@@ -58,13 +58,13 @@ class Cutouts:
             DataError: there is none, or it lacks an array.
         """
         with _npz(path) as stored:
-            try:
-                return cls(*(stored[each.name] for each in fields(cls)))
-            except KeyError as error:
-                raise DataError(
-                    f"{path} is not a data set ({error}): it needs the arrays "
-                    f"{', '.join(each.name for each in fields(cls))}"
-                ) from error
+            wanted = [each.name for each in fields(cls)]
+            if missing := set(wanted) - set(stored):
+                raise DataError(f"{path} is not a data set: it lacks the arrays {sorted(missing)}")
+            arrays = [stored[name] for name in wanted]
+        if len({len(each) for each in arrays}) > 1:
+            raise DataError(f"{path} is not a data set: its arrays are of different length")
+        return cls(*arrays)
 
     @classmethod
     def join(cls, parts: Sequence[Cutouts]) -> Cutouts:
@@ -209,7 +209,7 @@ def _there(path: Path) -> Path:
 @contextmanager
 def _npz(path: Path) -> Iterator[Mapping[str, Array]]:
     try:
-        with np.load(_there(path), allow_pickle=False) as stored:
+        with _there(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             yield stored
-    except (ValueError, BadZipFile) as error:
+    except (ValueError, BadZipFile, EOFError, AttributeError, TypeError) as error:
         raise DataError(f"{path} is not an npz file ({error})") from error

@@ -26,6 +26,7 @@ from workers.training.cutouts import Cutouts
 from workers.training.metrics import point_metrics
 from workers.training.pretrain import rate_at
 from workers.training.recipe import Recipe
+from workers.training.state import keep, recall
 from workers.transform import InputTransform
 
 ORIENTATIONS: Final = (0, 1, 4, 5)
@@ -85,7 +86,7 @@ class _Tuner:
         self.model, self.transform, self.recipe, self.out = model, transform, recipe, out
         self.note = note
         self.grid = Grid(recipe.bins, recipe.z_max)
-        self.rng = np.random.default_rng(recipe.seed)
+        self.rng = np.random.default_rng(recipe.seed)  # anew each epoch
         self.real = np.flatnonzero(~train.simulated)
         self.galaxies = np.flatnonzero(train.kind == "galaxy")
         self.quasars = np.flatnonzero((train.kind == "quasar") & train.simulated)
@@ -116,17 +117,17 @@ class _Tuner:
         optimizer = torch.optim.AdamW(parameters, weight_decay=settings.decay)
         state, start, least = self.out / "finetuning.pt", 0, math.inf
         if state.exists():
-            stored = torch.load(state, weights_only=True)
+            stored = recall(state)
             self.model.load_state_dict(stored["model"])
             self.average.load_state_dict(stored["average"])
             optimizer.load_state_dict(stored["optimizer"])
             start, least = stored["epoch"], stored["least"]
         for epoch in range(start, settings.epochs):
-            loss = self._epoch(optimizer, epoch)
-            if loss < least:
-                least = loss
-                torch.save(self.average.module.state_dict(), self.out / "best.pt")
-            torch.save(
+            figures = self._epoch(optimizer, epoch)
+            if figures["validation_loss"] < least or epoch == 0:
+                least = figures["validation_loss"]
+                keep(self.average.module.state_dict(), self.out / "best.pt")
+            keep(
                 {
                     "model": self.model.state_dict(),
                     "average": self.average.state_dict(),
@@ -136,7 +137,8 @@ class _Tuner:
                 },
                 state,
             )
-        self.model.load_state_dict(torch.load(self.out / "best.pt", weights_only=True))
+            self.note(stage="finetuning", epoch=epoch + 1, **figures)
+        self.model.load_state_dict(recall(self.out / "best.pt"))
 
     def calibrate(self) -> float:
         """The temperature under which the validation set is most likely."""
@@ -154,9 +156,12 @@ class _Tuner:
         populations = (self.validation.kind == "galaxy", ~self.validation.simulated)
         return float(np.mean([each[which].mean() for which in populations]))
 
-    def _epoch(self, optimizer: torch.optim.Optimizer, epoch: int) -> float:
-        """Train one epoch; returns the loss of the averaged model on the validation set."""
+    def _epoch(self, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, float]:
+        """Train one epoch; returns its figures."""
         settings, started, losses = self.recipe.finetuning, time.perf_counter(), []
+        # By epoch: a run that was stopped goes on with the rows that were to come.
+        self.rng = np.random.default_rng([self.recipe.seed, epoch])
+        torch.manual_seed(self.recipe.seed + epoch)
         rows = self._draw()
         batches = [rows[i : i + settings.batch] for i in range(0, len(rows) - 1, settings.batch)]
         self._training_mode()
@@ -173,15 +178,7 @@ class _Tuner:
             self.average.update_parameters(self.model)
             losses.append(loss.item())
         seconds = time.perf_counter() - started
-        validated = self._validate()
-        self.note(
-            stage="finetuning",
-            epoch=epoch + 1,
-            loss=float(np.mean(losses)),
-            seconds=seconds,
-            **validated,
-        )
-        return validated["validation_loss"]
+        return {"loss": float(np.mean(losses)), "seconds": seconds, **self._validate()}
 
     def _draw(self) -> np.ndarray[Any, Any]:
         settings = self.recipe.finetuning
@@ -229,12 +226,13 @@ class _Tuner:
 
     def _features(self, train: Cutouts) -> Tensor:
         """Encoder output [orientations, n, 192], float16, kept beside the run."""
-        path = self.out / "features.npy"
+        path = self.out / "features.pt"
         if not path.exists():
             images = torch.from_numpy(train.images)
             features = [self._encode(images, each).half() for each in ORIENTATIONS]
-            np.save(path, torch.stack(features).numpy(), allow_pickle=False)
-        return torch.from_numpy(np.load(path, allow_pickle=False))
+            keep(torch.stack(features), path)
+        features_of_all: Tensor = recall(path)
+        return features_of_all
 
     def _encode(self, images: Tensor, orientation: int) -> Tensor:
         self.model.eval()

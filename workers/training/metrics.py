@@ -19,7 +19,7 @@ def point_metrics(estimated: Array, true: Array) -> dict[str, float]:
         "mae": float(np.abs(residual).mean()),
         "bias": float(np.median(dz)),
         "nmad": nmad(dz),
-        "outliers": float((np.abs(dz) > 0.15).mean()),
+        "outliers": outliers(dz),
         "r2": float(1 - (residual**2).sum() / (spread**2).sum()),
     }
 
@@ -29,14 +29,20 @@ def nmad(dz: Array) -> float:
     return float(1.4826 * np.median(np.abs(dz - np.median(dz))))
 
 
+def outliers(dz: Array) -> float:
+    """Share of |dz| > 0.15."""
+    return float((np.abs(dz) > 0.15).mean())
+
+
 def bootstrap(estimated: Array, true: Array, *, seed: int = 1, draws: int = 1000) -> dict[str, Any]:
     """Central 95 % intervals of NMAD and outliers over resampled rows."""
     rng = np.random.default_rng(seed)
     rows = rng.integers(len(true), size=(draws, len(true)))
-    found = [point_metrics(estimated[each], true[each]) for each in rows]
+    dz = ((estimated - true) / (1 + true))[rows]
+    found = {"nmad": [nmad(each) for each in dz], "outliers": [outliers(each) for each in dz]}
     return {
-        f"{name}_95": [float(v) for v in np.percentile([f[name] for f in found], [2.5, 97.5])]
-        for name in ("nmad", "outliers")
+        f"{name}_95": [float(v) for v in np.percentile(values, [2.5, 97.5])]
+        for name, values in found.items()
     }
 
 

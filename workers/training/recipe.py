@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from workers.errors import RecipeError
 
@@ -20,8 +20,8 @@ class _Part(BaseModel):
 class Data(_Part):
     """How many rows of what."""
 
-    galaxies: int
-    quasars: int
+    galaxies: PositiveInt
+    quasars: PositiveInt
     """Simulated ones; the real ones are all taken."""
 
 
@@ -84,5 +84,5 @@ def load(recipe: Path | str) -> Recipe:
         raise RecipeError(f"no recipe {recipe}: give a .toml file, or one of: {shipped}")
     try:
         return Recipe.model_validate(tomllib.loads(path.read_text()))
-    except (ValidationError, tomllib.TOMLDecodeError) as error:
+    except (ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise RecipeError(f"recipe {path}: {error}") from error

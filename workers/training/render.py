@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammainc
 
 Floats = NDArray[np.float32]
 
@@ -89,6 +90,11 @@ def _photon_noise(image: NDArray[np.floating], rng: np.random.Generator) -> NDAr
     return noisy
 
 
+def _concentration(index: float) -> float:
+    """b(n): half of the light is inside the half-light radius (Ciotti & Bertin 1999)."""
+    return 2 * index - 1 / 3 + 4 / (405 * index)
+
+
 @dataclass(frozen=True, slots=True)
 class _Grid:
     """Coordinates of the oversampled frame, in space (arcsec) and frequency (1/arcsec)."""
@@ -119,9 +125,11 @@ class _Grid:
     def sersic(
         self, index: float, radius: float, axis_ratio: float, angle: float
     ) -> NDArray[np.complexfloating]:
-        """Spectrum of an elliptical Sersic profile of unit flux; `radius` in arcsec."""
-        # b(n) of Ciotti & Bertin 1999, A&A 352, 447
-        b = 2 * index - 1 / 3 + 4 / (405 * index)
+        """Spectrum of an elliptical Sersic profile of unit flux; `radius` in arcsec.
+
+        Light that falls outside the frame is lost, as it is in a real cutout.
+        """
+        b = _concentration(index)
         along = self.x * np.cos(angle) + self.y * np.sin(angle)
         across = -self.x * np.sin(angle) + self.y * np.cos(angle)
         r = np.sqrt(along**2 * axis_ratio + across**2 / axis_ratio)
@@ -129,9 +137,22 @@ class _Grid:
         r = np.hypot(r, 0.5 * PIXEL_ARCSEC / OVERSAMPLE)
         profile = np.exp(-b * (r / radius) ** (1 / index))
         spectrum: NDArray[np.complexfloating] = np.fft.rfft2(
-            np.fft.ifftshift(profile / profile.sum())
+            np.fft.ifftshift(profile * (self._share_inside(index, radius) / profile.sum()))
         )
         return spectrum
+
+    def _share_inside(self, index: float, radius: float) -> float:
+        """Share of the light in a circle of the frame's area.
+
+        The profile ends where SDSS's own models do: at 4 (exponential) or 8 half-light radii.
+        """
+        end = 4.0 if index == 1 else 8.0
+        frame = self.size * PIXEL_ARCSEC / np.sqrt(np.pi) / radius
+        inside, total = (
+            gammainc(2 * index, _concentration(index) * r ** (1 / index))
+            for r in (min(frame, end), end)
+        )
+        return float(inside / total)
 
     def image(
         self, spectrum: NDArray[np.complexfloating], seeing_arcsec: NDArray[np.floating]

@@ -31,6 +31,7 @@ from workers.training.cutouts import (
 )
 from workers.training.pretrain import MaskedAutoencoder, rate_at
 from workers.training.recipe import Recipe
+from workers.training.state import keep, recall
 from workers.transform import InputTransform, colors
 from workers.weights import Config, save
 
@@ -127,7 +128,7 @@ class _Run:
         settings = self.recipe.pretraining
         masked = MaskedAutoencoder(model, settings.mask)
         if done.exists():
-            model.load_state_dict(torch.load(done, weights_only=True))
+            model.load_state_dict(recall(done))
             return
         decayed = [p for p in masked.parameters() if p.ndim > 1]
         others = [p for p in masked.parameters() if p.ndim <= 1]
@@ -140,15 +141,15 @@ class _Run:
         )
         state, start = self.out / "pretraining.pt", 0
         if state.exists():
-            stored = torch.load(state, weights_only=True)
+            stored = recall(state)
             masked.load_state_dict(stored["model"])
             optimizer.load_state_dict(stored["optimizer"])
             start = stored["epoch"]
         images = torch.from_numpy(np.concatenate([train.images, unlabelled(self.data)]))
         steps = settings.epochs * (len(images) // settings.batch)
         for epoch in range(start, settings.epochs):
-            self._pretrain_epoch(masked, optimizer, transform, images, epoch, steps)
-            torch.save(
+            figures = self._pretrain_epoch(masked, optimizer, transform, images, epoch, steps)
+            keep(
                 {
                     "model": masked.state_dict(),
                     "optimizer": optimizer.state_dict(),
@@ -156,7 +157,8 @@ class _Run:
                 },
                 state,
             )
-        torch.save(model.state_dict(), done)
+            self.note(stage="pretraining", epoch=epoch + 1, **figures)
+        keep(model.state_dict(), done)
         state.unlink(missing_ok=True)
 
     def _pretrain_epoch(
@@ -167,9 +169,10 @@ class _Run:
         images: Tensor,
         epoch: int,
         steps: int,
-    ) -> None:
+    ) -> dict[str, float]:
         settings, started, losses = self.recipe.pretraining, time.perf_counter(), []
         generator = torch.Generator().manual_seed(1000 + epoch)
+        torch.manual_seed(self.recipe.seed + epoch)
         order = torch.randperm(len(images), generator=generator)
         per_epoch = len(images) // settings.batch
         masked.train()
@@ -183,12 +186,7 @@ class _Run:
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-        self.note(
-            stage="pretraining",
-            epoch=epoch + 1,
-            loss=float(np.mean(losses)),
-            seconds=time.perf_counter() - started,
-        )
+        return {"loss": float(np.mean(losses)), "seconds": time.perf_counter() - started}
 
 
 def _short(value: Any) -> str:
