@@ -288,6 +288,22 @@ async def test_a_rank_that_dies_at_work_is_named_and_the_rest_is_gathered(rendez
     assert root["gathered"] == other["verdicts"]
 
 
+async def test_a_rank_that_hangs_at_work_is_named_as_a_dead_one_is(rendezvous, job):
+    group = Group(rendezvous, 3, job, deadline_s=2.5)
+
+    def hangs():
+        with group.join(1) as ranks:
+            ranks.bcast()
+            time.sleep(6)
+
+    root, _, other = await in_threads(*ranks_of(group, 0), hangs, *ranks_of(group, 2))
+    for each in (root, other):
+        assert_own_verdicts(each, group, job)
+        assert each["lost"] == [1]
+        assert each["ms"]["total"] < 6000, "nobody waits for it to its end"
+    assert root["gathered"] == other["verdicts"]
+
+
 async def test_a_root_that_dies_at_work_costs_only_its_own(rendezvous, job):
     group = Group(rendezvous, 3, job)
 
