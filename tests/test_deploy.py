@@ -1,7 +1,9 @@
 """What is shipped for operators fits the program it runs."""
 
 import configparser
+import itertools
 import re
+import tomllib
 from pathlib import Path
 
 from typer.main import get_command
@@ -9,6 +11,7 @@ from typer.main import get_command
 from dispatcher.cli import app
 from dispatcher.settings import load
 
+ROOMS = ("dispatcher", "ingest", "workers", "fmi", "sinks")
 DEPLOY = Path(__file__).parents[1] / "deploy"
 
 
@@ -32,3 +35,16 @@ def test_the_unit_runs_a_command_that_exists():
 def test_the_unit_waits_for_the_grace_period():
     (wait,) = re.findall(r"^(\d+)$", unit()["TimeoutStopSec"])
     assert int(wait) > load(DEPLOY / "lookback.toml").flow.grace_s
+
+
+def test_every_file_that_is_no_code_is_packed():
+    root = DEPLOY.parent
+    config = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packed = set()
+    for package, patterns in config["package-data"].items():
+        rooms = ROOMS if package == "*" else [package.replace(".", "/")]
+        for room, pattern in itertools.product(rooms, patterns):
+            glob = f"**/{pattern}" if package == "*" else pattern
+            packed.update((root / room).glob(glob))
+    files = {each for room in ROOMS for each in (root / room).rglob("*") if each.is_file()}
+    assert {each for each in files if each.suffix not in (".py", ".pyc")} == packed
