@@ -32,7 +32,7 @@ from dispatcher.settings import Settings
 from dispatcher.tracker import PartitionTracker
 from dispatcher.triage import Triage
 from dispatcher.writer import Writer
-from ingest.events import Delivery
+from ingest.events import Delivery, Position
 from ingest.sources import Source
 
 _IDLE_S: Final = 0.05  # between looks at a source that has nothing right now
@@ -58,6 +58,7 @@ class Lane:
     at_workers: int = 0
     books: Books = field(default_factory=Books)
     _trackers: dict[str, PartitionTracker] = field(default_factory=dict)
+    _open_since: dict[Position, float] = field(default_factory=dict)
     _dirty: set[str] = field(default_factory=set)
     _resolving: set[asyncio.Task[None]] = field(default_factory=set)
     _batches: set[asyncio.Task[None]] = field(default_factory=set)
@@ -92,6 +93,12 @@ class Lane:
     def totals(self) -> Totals:
         """The books as they stand."""
         return self.books.totals(self._in_flight())
+
+    def lag_s(self) -> float:
+        """How long the oldest event that is under way has been so (s); 0 when none is."""
+        # A dict keeps the order of insertion: the first is the oldest.
+        oldest = next(iter(self._open_since.values()), None)
+        return 0.0 if oldest is None else self.clock.monotonic() - oldest
 
     def unbalanced(self) -> list[str]:
         """Partitions whose books do not balance."""
@@ -142,7 +149,9 @@ class Lane:
             self.credit.give_back(1, len(delivery.body))  # an earlier run settled it
             return
         self.books.receive(partition)
-        found = await self.intake.identify(Errand(delivery, self.clock.monotonic()))
+        errand = Errand(delivery, self.clock.monotonic())
+        self._open_since[delivery.position] = errand.started
+        found = await self.intake.identify(errand)
         if isinstance(found, Identified):
             # Credit bounds how many of these there are.
             self._start(tasks, self._resolving, self._resolve(tasks, found))
@@ -194,6 +203,7 @@ class Lane:
         delivery = conclusion.errand.delivery
         partition = delivery.position.partition
         self._tracker(partition).settle(delivery.position.offset)
+        del self._open_since[delivery.position]
         self.books.settle(partition, conclusion.outcome)
         self._dirty.add(partition)
         self._outcomes[conclusion.outcome] += 1

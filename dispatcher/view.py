@@ -34,6 +34,7 @@ async def watch(run: Run, console: Console) -> None:
             "progress",
             **totals.to_json(),
             images_per_s=round(night.rate(), 1),
+            lag_s=round(run.lane.lag_s(), 1),
             p98_s=_rounded(night.latency.quantile(0.98)),
         )
 
@@ -58,7 +59,12 @@ def render(run: Run) -> RenderableType:
     flow.add_row(
         "with workers", f"{lane.at_workers}", "waiting for sinks", f"{lane.writer.waiting}"
     )
-    flow.add_row("source held back", f"{lane.credit.waited_s:.0f} s", "", "")
+    flow.add_row(
+        "lag (oldest open)",
+        f"{lane.lag_s():.1f} s",
+        "source held back",
+        f"{lane.credit.waited_s:.0f} s",
+    )
     return Group(Text(run.title, style="bold"), flow, books_table(run), Text(""))
 
 

@@ -72,9 +72,11 @@ async def test_a_slow_sink_holds_the_source_back(prepare, night):
             most = max(most, run.totals().in_flight)
         received = run.totals().received
         assert received == most == 24, "the source is asked for no more than the credit allows"
+        assert run.lane.lag_s() > 0.4, "the lag is the age of the oldest event that waits"
         opened.set()
         await lane
         assert run.lane.credit.waited_s > 0.2
+        assert run.lane.lag_s() == 0
         assert run.totals().outcomes["written"] == 200
 
 
