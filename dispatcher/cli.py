@@ -1,7 +1,8 @@
-"""The command line: `lookback run | demo | reconcile | inspect | train | settings`.
+"""The command line: run, demo, reconcile, inspect, train, evaluate, settings.
 
-Exit codes: 0 done; 1 it ran and something is wrong (books that do not balance, a lane that
-stopped itself); 2 it could not start (a wrong path, a wrong setting). Errors are one line.
+Exit codes: 0 done; 1 it ran and something is wrong (books that do not balance, too many dead
+letters, an inspected event that is one); 2 it could not start (a wrong path, a wrong setting).
+Errors are one line.
 """
 
 from __future__ import annotations

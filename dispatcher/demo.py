@@ -41,7 +41,7 @@ def render_night(path: Path, galaxies: int, seed: int) -> None:
     bodies = list(_notices(rendered))
     doubled = shuffle.sample(bodies, max(1, galaxies // 30))
     bodies += _damaged(rendered, count=max(3, galaxies // 40))
-    bodies += _one_band_alerts(count=max(5, galaxies // 9), seed=seed)
+    bodies += one_band_alerts(count=max(5, galaxies // 9), seed=seed)
     bodies += _undecodable(bodies[0])
     shuffle.shuffle(bodies)
     bodies += doubled
@@ -125,7 +125,7 @@ _ALERT_SCHEMA: Final[dict[str, Any]] = {
 }
 
 
-def _one_band_alerts(count: int, seed: int) -> list[bytes]:
+def one_band_alerts(count: int, seed: int) -> list[bytes]:
     """Alert packets in ZTF's form: one-band stamps, every fifth of a solar-system object."""
     sky = np.random.default_rng(seed)
     schema = fastavro.parse_schema(_ALERT_SCHEMA)
@@ -169,7 +169,7 @@ def _fits(sky: np.random.Generator) -> bytes:
 
 
 def _undecodable(good: bytes) -> list[bytes]:
-    alert = _one_band_alerts(1, seed=0)[0]
+    alert = one_band_alerts(1, seed=0)[0]
     return [
         good[: len(good) // 2],  # a notice that was cut off
         alert[:-40],  # a packet that was cut off

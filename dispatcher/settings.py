@@ -115,7 +115,11 @@ class DeadLetters(_Section):
     max_ratio: float = Field(
         0.5, gt=0, le=1, description="share of dead letters at which the lane stops itself"
     )
-    after: int = Field(100, ge=1, description="events before the share is looked at")
+    after: int = Field(
+        100,
+        ge=1,
+        description="events before the share is looked at (at the end of a run it always is)",
+    )
 
 
 class Settings(BaseSettings):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from fmi.rendezvous import Rendezvous
+
 SURVEY_DATA = Path(
     os.environ.get("LOOKBACK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")
 )
@@ -31,3 +33,12 @@ def pytest_collection_modifyitems(config, items):
 def survey_data() -> Path:
     """Folder with real ZTF, LSST and SDSS data (layout: alerts/, sdss/)."""
     return SURVEY_DATA
+
+
+@pytest.fixture
+async def rendezvous():
+    """A rendezvous that runs."""
+    made = Rendezvous()
+    await made.start()
+    yield made
+    await made.close()

@@ -1,8 +1,8 @@
 """Avro object containers: header, blocks, sync markers (Avro 1.11 specification).
 
 Read here and not by fastavro's own reader, because that expands whatever a block says it holds,
-and because a dead letter must keep an event's original bytes: `split` cuts a container into
-containers of one record each, with the very bytes that the record had.
+and because a dead letter must keep an event's original bytes: `single` makes a container
+of one record, with the very bytes that the record had.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from dispatcher.errors import LaneStopped
 from dispatcher.groups import GroupRunner, ModelIdentity, cut
 from dispatcher.invokers import InlineInvoker
 from dispatcher.triage import Triage, Unanswerable
-from fmi.rendezvous import Rendezvous
 from ingest.events import Delivery, Event, Position, Stamp
 from workers.wire import VerdictKind
 
@@ -29,10 +28,7 @@ def questions(marks):
 
 
 @pytest.fixture
-async def settle():
-    rendezvous = Rendezvous()
-    await rendezvous.start()
-
+def settle(rendezvous):
     async def run(handler, marks, ranks=2, attempts=3):
         groups = GroupRunner(InlineInvoker(handler), rendezvous, MODEL, "run", ranks, 10.0)
         replies = {}
@@ -43,8 +39,7 @@ async def settle():
         assert len(replies) == len(batch)
         return batch, [replies[question.key] for question in batch]
 
-    yield run
-    await rendezvous.close()
+    return run
 
 
 async def test_a_batch_is_cut_among_the_ranks(settle):

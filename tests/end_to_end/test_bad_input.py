@@ -7,7 +7,7 @@ import lookback
 import numpy as np
 import pytest
 
-from dispatcher.demo import _one_band_alerts
+from dispatcher.demo import one_band_alerts
 from ingest.codecs.notice import ImageAddress, InlineImage, NewImage
 
 
@@ -61,7 +61,7 @@ def test_what_cannot_be_started_says_why(night, tmp_path, arguments, says):
     assert says in complaint(*given, code=2)
 
 
-PACKET = _one_band_alerts(2, seed=1)[1]
+PACKET = one_band_alerts(2, seed=1)[1]
 BAD = {
     "truncated.avro": (PACKET[:-300], "truncated"),
     "schema.avro": (b"\x00\x00\x00\x23\x28" + bytes(100), "unknown_schema"),

@@ -9,17 +9,8 @@ import pytest
 
 import fmi
 from fmi.frames import Operation, encode, run_id
-from fmi.rendezvous import Rendezvous
 
 CONNECT = socket.create_connection
-
-
-@pytest.fixture
-async def rendezvous():
-    made = Rendezvous()
-    await made.start()
-    yield made
-    await made.close()
 
 
 @pytest.fixture

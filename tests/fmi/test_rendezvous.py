@@ -13,15 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import fmi
-from fmi.rendezvous import Rendezvous
-
-
-@pytest.fixture
-async def rendezvous():
-    made = Rendezvous()
-    await made.start()
-    yield made
-    await made.close()
 
 
 async def in_threads(*calls):

@@ -1,19 +1,21 @@
-"""Packets and notices for tests."""
+"""Packets, notices and events for tests."""
 
 import io
 
 import fastavro
 import numpy as np
+import pytest
 
-from dispatcher.demo import _one_band_alerts
+from dispatcher.demo import one_band_alerts
 from ingest.codecs import ocf
 from ingest.codecs.notice import InlineImage, NewImage
-from ingest.events import Delivery, Position
+from ingest.errors import NotApplicable
+from ingest.events import Delivery, Event, Position
 
 
 def ztf_packet(number=0):
     """A simulated packet in ZTF's form."""
-    return _one_band_alerts(number + 1, seed=1)[number]
+    return one_band_alerts(number + 1, seed=1)[number]
 
 
 def changed(packet, change):
@@ -76,3 +78,14 @@ def container(records, codec="null", **options):
     packet = io.BytesIO()
     fastavro.writer(packet, fastavro.parse_schema(schema), records, codec=codec, **options)
     return packet.getvalue()
+
+
+def event(stamp=None, **changed):
+    fields = {"survey": "S", "alert_id": 1, "ra_deg": 150.0, "dec_deg": 20.0, "revision": "r"}
+    return Event(**{**fields, "stamp": stamp, **changed})
+
+
+async def why_not(resolver, asked):
+    with pytest.raises(NotApplicable) as caught:
+        await resolver.resolve(asked)
+    return caught.value.reason

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 import fmi
-from fmi.rendezvous import Rendezvous
 from workers import handler
 from workers.errors import WireError, WrongWeights
 from workers.photometry import measure
@@ -185,14 +184,6 @@ def test_other_weights_than_the_jobs_are_named():
 def test_a_broken_partition_is_refused(job):
     with pytest.raises(WireError):
         invoke({"job": job, "partition": {"ids": ["a"]}})
-
-
-@pytest.fixture
-async def rendezvous():
-    made = Rendezvous()
-    await made.start()
-    yield made
-    await made.close()
 
 
 class Group:

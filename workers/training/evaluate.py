@@ -18,10 +18,13 @@ _CHUNK: Final = 64
 def evaluate(weights: Path | None, data: Path) -> dict[str, Any]:
     """Metrics of `weights` (None: the shipped ones) on the dataset file `data`, by population.
 
-    Held-out quasars are also given for z >= 2.7, galaxies for r < 19.5.
+    Quasars are also given for z >= 2.7, galaxies for r < 19.5; all once more with their
+    magnitudes withheld.
+
+    Raises:
+        WeightsError, DataError: the weights or the data cannot be used.
     """
     cutouts, estimator = Cutouts.load(data), Estimator.load(weights, threads=2)
-    found = estimate_all(estimator, cutouts)
     populations = {
         "real quasars, z >= 2.7": ~cutouts.simulated & (cutouts.z >= 2.7),
         "real quasars, all": ~cutouts.simulated,
@@ -33,14 +36,13 @@ def evaluate(weights: Path | None, data: Path) -> dict[str, Any]:
         & (cutouts.z >= 2.7),
     }
     nothing_given = replace(cutouts, magnitudes=np.full_like(cutouts.magnitudes, np.nan))
-    table = {
-        name: _metrics(found, cutouts.z, which)
-        for name, which in populations.items()
-        if which.any()
+    found = {
+        "": estimate_all(estimator, cutouts),
+        ", magnitudes measured in the stamp": estimate_all(estimator, nothing_given),
     }
-    measured = estimate_all(estimator, nothing_given)
-    table |= {
-        f"{name}, magnitudes measured in the stamp": _metrics(measured, cutouts.z, which)
+    table = {
+        name + how: _metrics(estimates, cutouts.z, which)
+        for how, estimates in found.items()
         for name, which in populations.items()
         if which.any()
     }

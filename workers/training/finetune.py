@@ -86,7 +86,6 @@ class _Tuner:
         self.model, self.transform, self.recipe, self.out = model, transform, recipe, out
         self.note = note
         self.grid = Grid(recipe.bins, recipe.z_max)
-        self.rng = np.random.default_rng(recipe.seed)  # anew each epoch
         self.real = np.flatnonzero(~train.simulated)
         self.galaxies = np.flatnonzero(train.kind == "galaxy")
         self.quasars = np.flatnonzero((train.kind == "quasar") & train.simulated)
@@ -160,9 +159,9 @@ class _Tuner:
         """Train one epoch; returns its figures."""
         settings, started, losses = self.recipe.finetuning, time.perf_counter(), []
         # By epoch: a run that was stopped goes on with the rows that were to come.
-        self.rng = np.random.default_rng([self.recipe.seed, epoch])
+        rng = np.random.default_rng([self.recipe.seed, epoch])
         torch.manual_seed(self.recipe.seed + epoch)
-        rows = self._draw()
+        rows = self._draw(rng)
         batches = [rows[i : i + settings.batch] for i in range(0, len(rows) - 1, settings.batch)]
         self._training_mode()
         for i, batch in enumerate(batches):
@@ -171,7 +170,7 @@ class _Tuner:
             )
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            loss = self._loss(torch.from_numpy(batch))
+            loss = self._loss(torch.from_numpy(batch), rng)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -180,7 +179,7 @@ class _Tuner:
         seconds = time.perf_counter() - started
         return {"loss": float(np.mean(losses)), "seconds": seconds, **self._validate()}
 
-    def _draw(self) -> np.ndarray[Any, Any]:
+    def _draw(self, rng: np.random.Generator) -> np.ndarray[Any, Any]:
         settings = self.recipe.finetuning
         simulated = 1 - settings.galaxy_share - settings.real_quasar_share
         shares = [
@@ -189,14 +188,14 @@ class _Tuner:
             (self.quasars, simulated, self.quasar_weight),
         ]
         parts = [
-            self.rng.choice(rows, round(share * settings.epoch_rows), p=weight)
+            rng.choice(rows, round(share * settings.epoch_rows), p=weight)
             for rows, share, weight in shares
         ]
-        return self.rng.permutation(np.concatenate(parts))
+        return rng.permutation(np.concatenate(parts))
 
-    def _loss(self, rows: Tensor) -> Tensor:
+    def _loss(self, rows: Tensor, rng: np.random.Generator) -> Tensor:
         settings = self.recipe.finetuning
-        which = int(self.rng.integers(len(ORIENTATIONS)))
+        which = int(rng.integers(len(ORIENTATIONS)))
         images = turn(self.transform.images(self.images[rows]), ORIENTATIONS[which])
         hidden = torch.rand(len(rows), 1) < settings.hidden_magnitudes
         magnitudes = torch.where(hidden, self.measured[rows], self.magnitudes[rows])
