@@ -1,22 +1,70 @@
 """Message passing between the functions of one group: ranks, channels, collectives.
 
-    with fmi.connect("127.0.0.1:4000", "group-7", rank, size, token, deadline_s=30) as ranks:
-        job = ranks.bcast(job)
-        parts = ranks.gather(work(job))
+    with fmi.connect_blocking("group-7", rank, size, fmi.Direct(address, token)) as ranks:
+        total = ranks.allreduce(work(ranks.bcast(job)))
 
 Knows nothing of astronomy, and usable on its own. `fmi.rendezvous.Rendezvous` is run by whoever
 starts the ranks.
 """
 
-from fmi.communicator import Communicator, connect
-from fmi.errors import FmiError, NoNetwork, PeerLost, ProtocolError, Refused
+from fmi.aio import AsyncCommunicator
+from fmi.calibration import calibrate
+from fmi.channels.direct import Direct, Relay
+from fmi.channels.memory import Memory
+from fmi.channels.redis import Redis
+from fmi.channels.s3 import S3
+from fmi.channels.shared import Shared
+from fmi.choice import Choice, Workload
+from fmi.communicator import ANY_SOURCE, ANY_TAG, Communicator, Status
+from fmi.connecting import connect, connect_blocking
+from fmi.errors import (
+    Aborted,
+    ChannelBroken,
+    FmiError,
+    NoNetwork,
+    PeerLost,
+    ProtocolError,
+    Refused,
+)
+from fmi.models import Costs
+from fmi.reductions import BAND, BOR, BXOR, LAND, LOR, LXOR, MAX, MIN, PROD, SUM, Op
+from fmi.tls import Tls
 
 __all__ = [
+    "ANY_SOURCE",
+    "ANY_TAG",
+    "BAND",
+    "BOR",
+    "BXOR",
+    "LAND",
+    "LOR",
+    "LXOR",
+    "MAX",
+    "MIN",
+    "PROD",
+    "S3",
+    "SUM",
+    "Aborted",
+    "AsyncCommunicator",
+    "ChannelBroken",
+    "Choice",
     "Communicator",
+    "Costs",
+    "Direct",
     "FmiError",
+    "Memory",
     "NoNetwork",
+    "Op",
     "PeerLost",
     "ProtocolError",
+    "Redis",
     "Refused",
+    "Relay",
+    "Shared",
+    "Status",
+    "Tls",
+    "Workload",
+    "calibrate",
     "connect",
+    "connect_blocking",
 ]

@@ -1,159 +1,323 @@
 """The communicator: what a rank says to the others. Blocking, as worker code is.
 
 Names and meanings follow mpi4py where they can. Every operation has a deadline; when it passes,
-or a peer is gone, `PeerLost` names the rank. Ranks that call different operations get a
-`ProtocolError` instead of each other's data.
+or a peer is gone, every rank that is left gets an error that names the rank to blame, and the
+communicator is over for all of them; `shrink` gives them a new one. Ranks that call different
+operations, or the same with arrays that differ, get a `ProtocolError`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection
+from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
-from fmi import frames
-from fmi.channel import Channel
-from fmi.deadline import Deadline
-from fmi.direct import DirectChannel
-from fmi.errors import PeerLost, ProtocolError
-from fmi.frames import Operation
+import numpy as np
+from numpy.typing import NDArray
 
-# A root that collects and then tells who is lost must be done before those it tells give up: they
-# wait for one deadline. What these two leave of it is for ranks that do not call at one moment.
-GATHER_SHARE: Final = 0.6
-REPORT_SHARE: Final = 0.2
+from fmi import collectives, survivors
+from fmi.call import Call
+from fmi.channels.protocol import Channel
+from fmi.choice import Choice
+from fmi.deadline import Deadline
+from fmi.errors import Aborted, FmiError, PeerLost, ProtocolError
+from fmi.frames import (
+    MAX_TAG,
+    Kind,
+    Operation,
+    bytes_of,
+    check_tag,
+    decode,
+    describe,
+    encode,
+)
+from fmi.mailbox import Frame, Mailbox, Posted, write_failure
+from fmi.pulse import Pulse
+from fmi.reductions import SUM, Function, Op, code_of
+
+ANY_SOURCE: Final = -1
+ANY_TAG: Final = -1
+_TELL_S: Final = 0.25  # to tell one rank of a failure
+_OP_CODES: Final = 16
+_WORTH_POSTING: Final = 4096  # bytes; below, a copy is cheaper
+_SEND: Final = int(Operation.SEND)
 
 
 class Communicator:
     """One rank of a group. A context manager: leaving it leaves the group.
 
-    `deadline_s` bounds each operation. An operation sends arrays (without copying them), bytes,
-    or objects that JSON can hold. A rank that was lost once stays lost: what it says later could
-    be the answer to an earlier question.
+    What can be sent: numpy arrays (contiguous ones are not copied; dtype and shape arrive with
+    them), bytes, and what msgpack can hold, arrays inside included. `deadline_s` bounds each
+    operation and may be changed between two of them, alike on all ranks. It belongs to one
+    thread; only `interrupt` may be called from another.
     """
 
-    def __init__(self, channel: Channel, group: str, deadline_s: float) -> None:
-        self._channel = channel
-        self._run = frames.run_id(group)
-        self._deadline_s = deadline_s
-        self._sent: Counter[int] = Counter()
-        self._received: Counter[int] = Counter()
-        self._lost: set[int] = set()
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        pulse: Pulse,
+        members: Sequence[int],
+        context: int,
+        deadline_s: float,
+        parent: Communicator | None = None,
+    ) -> None:
+        self._parent = parent
+        self.mailbox, self.members, self.context = mailbox, tuple(members), context
+        self.rank, self.size = self.members.index(mailbox.channel.rank), len(self.members)
+        self.deadline_s = deadline_s
+        self.choice: Choice | None = None  # why it is on this channel, where there were several
+        self._pulse, self._calls, self._told, self._left = pulse, 0, False, False
+        self._ranks = {member: rank for rank, member in enumerate(self.members)}
 
-    @property
-    def rank(self) -> int:
-        """Which rank this is, 0 to size - 1."""
-        return self._channel.rank
+    @classmethod
+    def over(cls, channel: Channel, deadline_s: float) -> Communicator:
+        """The communicator of all ranks on a channel that is open."""
+        mailbox = Mailbox(channel)
+        return cls(mailbox, Pulse(mailbox).start(), range(channel.size), 0, deadline_s)
 
-    @property
-    def size(self) -> int:
-        """How many ranks the group has."""
-        return self._channel.size
+    # Point to point.
 
     def send(self, obj: Any, dest: int, tag: int = 0) -> None:
-        """Send `obj` to rank `dest`."""
-        self._send(obj, dest, Operation.SEND, tag, self._deadline())
+        """Send `obj` to rank `dest`. When it returns, `obj` may be changed again."""
+        try:
+            if not 0 <= tag <= MAX_TAG:
+                check_tag(tag)
+            member = self._member(dest)
+            if self.mailbox.failures:
+                self.mailbox.raise_if_failed(self.context)
+            deadline = Deadline.after(self.deadline_s)
+            self.mailbox.send(member, self.context, _SEND, 0, tag, encode(obj), deadline)
+        except FmiError as error:
+            raise self.failed(error) from None
 
-    def recv(self, source: int, tag: int = 0) -> Any:
-        """Receive the next message of rank `source`; its tag must be `tag`."""
-        return self._recv(source, Operation.SEND, tag, self._deadline())
+    def recv(
+        self,
+        source: int = ANY_SOURCE,
+        tag: int = ANY_TAG,
+        out: NDArray[Any] | None = None,
+        status: Status | None = None,
+    ) -> Any:
+        """Receive the next message of rank `source` with `tag`; of any, unless said otherwise.
+
+        `out` is an array that takes the message: dtype and shape must be the sender's. `status`
+        is told where the message came from.
+        """
+        try:
+            frame = self._receive(source, tag, out)
+            if status is not None:
+                status.source = self._ranks[frame.header.source]
+                status.tag = frame.header.tag
+            if out is not None:
+                return _into(out, frame)
+            return decode(frame.header.kind, frame.description, frame.payload)
+        except FmiError as error:
+            if out is not None:
+                self.mailbox.unpost()
+            raise self.failed(error) from None
+
+    def sendrecv(
+        self,
+        obj: Any,
+        dest: int,
+        sendtag: int = 0,
+        source: int = ANY_SOURCE,
+        recvtag: int = ANY_TAG,
+        out: NDArray[Any] | None = None,
+    ) -> Any:
+        """Send to one rank and receive from another (or the same), both at the same time."""
+        if out is not None and source >= 0 and recvtag >= 0:
+            self._post(self._member(source), recvtag, out)
+        self.send(obj, dest, sendtag)
+        return self.recv(source, recvtag, out)
+
+    # One to all, all to one, all to all.
 
     def bcast(self, obj: Any = None, root: int = 0) -> Any:
         """Give the root's `obj` to every rank."""
-        deadline = self._deadline()
-        if self.rank != root:
-            return self._recv(root, Operation.BCAST, 0, deadline)
-        for dest in self._others():
-            self._send(obj, dest, Operation.BCAST, 0, deadline)
-        return obj
+        with Call(self, Operation.BCAST, self._root(root)) as call:
+            if self.rank == root:
+                collectives.bcast(call, encode(obj), root)
+                return obj
+            return decode(*collectives.bcast(call, None, root))
+
+    def scatter(self, objs: Sequence[Any] | None = None, root: int = 0) -> Any:
+        """Give the n-th of the root's `objs` to rank n."""
+        with Call(self, Operation.SCATTER, self._root(root)) as call:
+            if self.rank != root:
+                return decode(*collectives.scatter(call, None, root))
+            parts = self._one_each(objs)
+            collectives.scatter(call, [encode(each) for each in parts], root)
+            return parts[root]
+
+    def scatterv(
+        self,
+        array: NDArray[Any] | None = None,
+        counts: Sequence[int] | None = None,
+        root: int = 0,
+    ) -> NDArray[Any]:
+        """Cut the root's array by rows: rank n gets the next `counts[n]`; evenly if not said."""
+        rows = None
+        if self.rank == root and array is not None:
+            rows = np.split(array, np.cumsum(self._counts(len(array), counts))[:-1])
+        part: NDArray[Any] = self.scatter(rows, root)
+        return part.copy() if self.rank == root else part
 
     def gather(self, obj: Any, root: int = 0) -> list[Any] | None:
-        """Collect every rank's `obj` at the root, in rank order; None elsewhere.
+        """Collect every rank's `obj` at the root, in rank order; None elsewhere."""
+        with Call(self, Operation.GATHER, self._root(root)) as call:
+            parts = collectives.gather(call, encode(obj), root)
+            if parts is None:
+                return None
+            return [obj if r == root else decode(*each) for r, each in enumerate(parts)]
+
+    def gatherv(self, array: NDArray[Any], root: int = 0) -> NDArray[Any] | None:
+        """Join the rows of every rank's array at the root, in rank order; None elsewhere."""
+        parts = self.gather(array, root)
+        return None if parts is None else self._joined(parts)
+
+    def allgather(self, obj: Any) -> list[Any]:
+        """Collect every rank's `obj` at every rank, in rank order."""
+        with Call(self, Operation.ALLGATHER) as call:
+            parts = collectives.allgather(call, encode(obj))
+            return [obj if r == self.rank else decode(*each) for r, each in enumerate(parts)]
+
+    def allgatherv(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Join the rows of every rank's array at every rank, in rank order."""
+        return self._joined(self.allgather(array))
+
+    def alltoall(self, objs: Sequence[Any]) -> list[Any]:
+        """Give the n-th of `objs` to rank n; returns what each rank gave to this one."""
+        with Call(self, Operation.ALLTOALL) as call:
+            parts = self._one_each(objs)
+            got = collectives.alltoall(call, [encode(each) for each in parts])
+            return [
+                parts[r] if r == self.rank else decode(*each) for r, each in enumerate(got)
+            ]
+
+    def alltoallv(
+        self, array: NDArray[Any], counts: Sequence[int] | None = None
+    ) -> NDArray[Any]:
+        """Give the next `counts[n]` rows to rank n; returns the rows that came, in rank order."""
+        rows = np.split(array, np.cumsum(self._counts(len(array), counts))[:-1])
+        return self._joined(self.alltoall(rows))
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        with Call(self, Operation.BARRIER) as call:
+            collectives.barrier(call)
+
+    # Reductions. All fold from the left, by rank: see `reductions`.
+
+    def reduce(self, obj: Any, op: Op | Function = SUM, root: int = 0) -> Any:
+        """Fold every rank's `obj` at the root; None elsewhere.
+
+        With a built-in operation arrays are folded element by element and must be alike. A
+        function of your own gets whole values: `op(left, right)`.
+        """
+        with Call(self, Operation.REDUCE, self._root(root) * _OP_CODES + code_of(op)) as call:
+            if isinstance(op, Op) and isinstance(obj, np.ndarray):
+                return collectives.reduce(call, obj, op, root)
+            return collectives.reduce_values(call, obj, op, root)
+
+    def allreduce(
+        self, obj: Any, op: Op | Function = SUM, out: NDArray[Any] | None = None
+    ) -> Any:
+        """Fold every rank's `obj`; every rank gets the result. `out` may be `obj` itself."""
+        with Call(self, Operation.ALLREDUCE, code_of(op)) as call:
+            if isinstance(op, Op) and isinstance(obj, np.ndarray):
+                result = np.empty_like(obj, order="C") if out is None else _like(out, obj)
+                collectives.allreduce(call, obj, op, result)
+                return result
+            folded = collectives.reduce_values(call, obj, op, 0)
+            encoded = encode(folded) if self.rank == 0 else None
+            return decode(*collectives.bcast(call, encoded, 0))
+
+    def reduce_scatter(
+        self,
+        array: NDArray[Any],
+        counts: Sequence[int] | None = None,
+        op: Op | Function = SUM,
+    ) -> NDArray[Any]:
+        """Fold every rank's array; rank n gets the n-th part of the rows of the result."""
+        with Call(self, Operation.REDUCE_SCATTER, code_of(op)) as call:
+            return collectives.reduce_scatter(
+                call, array, self._counts(len(array), counts), op
+            )
+
+    def scan(self, obj: Any, op: Op | Function = SUM) -> Any:
+        """Fold of this rank's `obj` and those of all ranks before it."""
+        return self._scan(Operation.SCAN, obj, op)[1]
+
+    def exscan(self, obj: Any, op: Op | Function = SUM) -> Any:
+        """Fold of the `obj` of all ranks before this one; None on rank 0."""
+        return self._scan(Operation.EXSCAN, obj, op)[0]
+
+    # The group.
+
+    def split(self, color: int | None, key: int = 0) -> Communicator | None:
+        """A communicator of those ranks that say the same `color`, by `key` and then by rank.
+
+        None for a rank that says None.
+        """
+        with Call(self, Operation.SPLIT) as call:
+            said = encode((color, key, self.mailbox.next_context))
+            answers = [decode(*each) for each in collectives.allgather(call, said)]
+        colors = sorted({each[0] for each in answers if each[0] is not None})
+        first = max(each[2] for each in answers)
+        self.mailbox.next_context = first + len(colors)
+        if color is None:
+            return None
+        chosen = sorted((each[1], r) for r, each in enumerate(answers) if each[0] == color)
+        members = [self.members[r] for _, r in chosen]
+        return self.part(members, first + colors.index(color), parent=self)
+
+    def shrink(self) -> Communicator:
+        """A communicator of the ranks that are left, after a `PeerLost`; all of them call it.
 
         Raises:
-            PeerLost: a rank is gone; use `gather_survivors` to get what the others sent.
+            PeerLost: this rank was given up by the others, or they do not answer.
         """
-        gathered, lost = self.gather_survivors(obj, root, self._deadline_s)
-        if lost:
-            raise PeerLost(lost, "it did not send its part of a gather")
-        return [gathered[rank] for rank in range(self.size)] if gathered is not None else None
+        return survivors.shrink(self)
 
     def gather_survivors(
         self, obj: Any, root: int = 0, wait_s: float | None = None
     ) -> tuple[dict[int, Any] | None, tuple[int, ...]]:
-        """Collect at the root what the ranks that are still there send.
-
-        Returns the parts by rank (None elsewhere than at the root) and the lost ranks. The root
-        takes each part as it comes, and waits `wait_s` seconds at most; 60 % of `deadline_s`
-        unless said otherwise, so that `agree_on_lost` can tell the others in time. The others
-        wait `wait_s`, or else `deadline_s`, for the root to take their part.
-
-        Raises:
-            PeerLost: the root is gone (raised on the others).
-        """
-        if self.rank != root:
-            self._send(obj, root, Operation.GATHER, 0, self._deadline(wait_s))
-            return None, ()
-        share_s = GATHER_SHARE * self._deadline_s if wait_s is None else wait_s
-        parts = self._collect(self._others(), Operation.GATHER, Deadline.after(share_s))
-        parts[root] = obj
-        return dict(sorted(parts.items())), self._not_among(parts)
+        """Collect at the root what the ranks that are still there send; see `survivors.gather`."""
+        return survivors.gather(self, obj, root, wait_s)
 
     def agree_on_lost(
-        self, lost: tuple[int, ...] = (), root: int = 0, wait_s: float | None = None
+        self, lost: Sequence[int] = (), root: int = 0, wait_s: float | None = None
     ) -> tuple[int, ...]:
-        """A barrier for the ranks that are left: all learn from the root who is lost.
+        """A barrier for those that are left: all learn who is lost; see `survivors.agree`."""
+        return survivors.agree(self, lost, root, wait_s)
 
-        They report to the root, and the root sends all that reported one and the same list, which
-        every one of them returns: `lost` as the root passes it, and who did not report. The root
-        waits for reports for 20 % of `wait_s` at most, the others wait `wait_s` seconds for the
-        list; `deadline_s` unless said otherwise. After a `gather_survivors` all are told in time
-        if those that are left called it within 15 % of `deadline_s` of each other.
+    def abort(self, why: str = "abort was called") -> None:
+        """End the work of all ranks: whatever they are in raises `Aborted`, here and there."""
+        self._tell(Aborted(self.mailbox.channel.rank, why))
 
-        A rank that dies after its report is in nobody's list: the next operation finds it. If the
-        root dies while it sends the list, some have it and the others raise. No number of rounds
-        would change that for the last one.
-
-        Raises:
-            PeerLost: the root is gone, or silent for `wait_s`.
-        """
-        deadline = self._deadline(wait_s)
-        if self.rank != root:
-            self._send(None, root, Operation.LOST, 0, deadline)
-            agreed = tuple(self._recv(root, Operation.LOST, 1, deadline))
-            self._lost.update(agreed)
-            return agreed
-        self._lost.update(lost)
-        share = Deadline.after(REPORT_SHARE * deadline.left_or_zero())
-        reported = self._collect(self._others(), Operation.LOST, share)
-        agreed = self._not_among({root, *reported})
-        for dest in reported:
-            with suppress(PeerLost):  # the others have this list already, or will
-                self._send(agreed, dest, Operation.LOST, 1, deadline)
-        return agreed
-
-    def barrier(self) -> None:
-        """Wait until every rank is here.
-
-        Raises:
-            PeerLost: one is gone or late.
-        """
-        deadline = self._deadline()
-        if self.rank:
-            self._send(None, 0, Operation.BARRIER, 0, deadline)
-            self._recv(0, Operation.BARRIER, 1, deadline)
-            return
-        for source in self._others():
-            self._recv(source, Operation.BARRIER, 0, deadline)
-        for dest in self._others():
-            self._send(None, dest, Operation.BARRIER, 1, deadline)
+    def interrupt(self, why: str) -> None:
+        """Let whatever this rank waits for raise `Aborted`. May be called from another thread."""
+        self.mailbox.end(why)
 
     def close(self) -> None:
-        """Leave the group; what was sent still arrives."""
-        self._channel.close()
+        """Leave the group. What was sent still arrives; waits for that until the deadline.
 
+        Raises:
+            ProtocolError: another rank took part in a call that this one never made.
+        """
+        forgotten = None
+        if not self._left and self.context not in self.mailbox.failures:
+            with suppress(FmiError):
+                self.mailbox.channel.wait(self._others(), 0)
+            forgotten = next(self.mailbox.leftovers(self.context), None)
+        self.leave("it left the group", done=True)
+        if forgotten:
+            header = forgotten.header
+            raise ProtocolError(
+                f"rank {self._ranks[header.source]} takes part in call {header.number} "
+                f"({Operation(header.operation).name.lower()}), which rank {self.rank} never made"
+            )
     def __enter__(self) -> Self:
         return self
 
@@ -163,84 +327,179 @@ class Communicator:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+        else:
+            self.leave(f"it failed: {type(error).__name__}: {error}"[:500])
 
-    def _deadline(self, wait_s: float | None = None) -> Deadline:
-        return Deadline.after(self._deadline_s if wait_s is None else wait_s)
+    # For the rooms of this package.
 
-    def _others(self) -> list[int]:
-        return [rank for rank in range(self.size) if rank != self.rank]
+    def part(
+        self, members: Sequence[int], context: int, parent: Communicator | None = None
+    ) -> Communicator:
+        """A communicator of some of the channel's ranks; `parent` needs all of them."""
+        return Communicator(self.mailbox, self._pulse, members, context, self.deadline_s, parent)
 
-    def _not_among(self, present: Collection[int]) -> tuple[int, ...]:
-        return tuple(rank for rank in range(self.size) if rank not in present)
+    def deadline(self, wait_s: float | None = None) -> Deadline:
+        """When an operation that begins now must be over."""
+        return Deadline.after(self.deadline_s if wait_s is None else wait_s)
 
-    def _collect(
-        self, sources: Collection[int], operation: Operation, deadline: Deadline
-    ) -> dict[int, Any]:
-        """What each of `sources` says until the deadline; those that are lost are left out."""
-        waiting, parts = set(sources) - self._lost, dict[int, Any]()
-        while waiting:
-            with suppress(PeerLost):
-                source, part = self._recv_any(waiting, operation, 0, deadline)
-                parts[source] = part
-            waiting -= self._lost | parts.keys()
-        return parts
+    def next_call(self) -> int:
+        """The number of the next collective: the same on every rank."""
+        self._calls = (self._calls + 1) & 0xFFFFFFFF
+        return self._calls
 
-    def _send(
-        self, obj: Any, dest: int, operation: Operation, tag: int, deadline: Deadline
-    ) -> None:
-        frame = frames.encode(obj, self._run, operation, tag, self._sent[dest])
-        self._require((dest,))
-        self._sent[dest] += 1
-        try:
-            self._channel.send(dest, frame, deadline)
-        except PeerLost:
-            self._lost.add(dest)  # it may have got half a frame
-            raise
+    def failed(self, error: FmiError) -> FmiError:
+        """The error to raise: all ranks are told, and what another one reported goes first."""
+        with suppress(FmiError):
+            self.mailbox.channel.wait(self.members, 0)
+        known = self.mailbox.failures.get(self.context, self._with_reason(error))
+        self._tell(known)
+        return self.local(known)
 
-    def _recv(self, source: int, operation: Operation, tag: int, deadline: Deadline) -> Any:
-        return self._recv_any((source,), operation, tag, deadline)[1]
+    def _with_reason(self, error: FmiError) -> FmiError:
+        """What a lost rank said when it left tells more than that it does not answer."""
+        if isinstance(error, PeerLost) and len(error.ranks) == 1:
+            return PeerLost(error.ranks, self.mailbox.gone(error.ranks[0]) or error.why)
+        return error
 
-    def _recv_any(
-        self, sources: Collection[int], operation: Operation, tag: int, deadline: Deadline
-    ) -> tuple[int, Any]:
-        frames.check_tag(tag)
-        self._require(sources)
-        try:
-            source, frame = self._channel.recv_any(sources, deadline)
-        except PeerLost as error:
-            self._lost.update(error.ranks)
-            raise
-        header = frame.header
-        expected = (self._run, operation, tag, self._received[source])
-        if (header.run, header.operation, header.tag, header.sequence) != expected:
-            raise ProtocolError(
-                f"rank {self.rank} waits for {operation.name.lower()} (tag {tag}, message "
-                f"{self._received[source]}) of rank {source} and got "
-                f"{header.operation.name.lower()} (tag {header.tag}, message {header.sequence}): "
-                "the ranks call different operations"
-            )
-        self._received[source] += 1
-        return source, frames.decode(frame)
+    def local(self, error: FmiError) -> FmiError:
+        """An error with ranks of this communicator in place of the channel's."""
+        if isinstance(error, PeerLost):
+            ranks = [self._ranks[each] for each in error.ranks if each in self._ranks]
+            return PeerLost(ranks, error.why)
+        if isinstance(error, Aborted):
+            return Aborted(self._ranks.get(error.rank, error.rank), error.why)
+        return type(error)(*error.args)
 
-    def _require(self, ranks: Collection[int]) -> None:
-        """See that none of `ranks` was lost before."""
-        if lost := tuple(sorted(self._lost.intersection(ranks))):
-            raise PeerLost(lost, "it was lost before")
+    def _tell(self, error: FmiError) -> None:
+        """Let all other ranks know, once; who lost a rank of a part lost it for the whole."""
+        self.mailbox.failures.setdefault(self.context, error)
+        if isinstance(error, PeerLost):
+            self.mailbox.lost.update(set(error.ranks) - {self.members[self.rank]})
+        if self._told:
+            return
+        self._told = True
+        if self._parent and isinstance(error, PeerLost):
+            self._parent._tell(error)  # noqa: SLF001
+        notice = write_failure(error)
+        for member in self.members:
+            if member == self.members[self.rank] or self.mailbox.gone(member):
+                continue
+            with suppress(FmiError):
+                self.mailbox.tell(member, self.context, Operation.FAILED, notice, _TELL_S)
+
+    def leave(self, why: str, *, done: bool = False) -> None:
+        """Leave the group, and let the others know why."""
+        if self.context or self._left:
+            return  # a part of a group ends with it
+        self._left = True
+        self._pulse.stop()
+        deadline = self.deadline()
+        notice = encode((done, why))
+        for member in self.members:
+            if member in self.mailbox.lost or self.mailbox.gone(member):
+                continue
+            if member != self.members[self.rank]:
+                with suppress(FmiError):
+                    self.mailbox.tell(member, 0, Operation.LEAVE, notice, deadline.left_or_zero())
+        self.mailbox.channel.close(deadline, self.mailbox.lost)
+
+    def _receive(self, source: int, tag: int, out: NDArray[Any] | None) -> Frame:
+        member = None if source == ANY_SOURCE else self._member(source)
+        wanted = None if tag == ANY_TAG else tag
+        mailbox, context = self.mailbox, self.context
+        if mailbox.failures:
+            mailbox.raise_if_failed(context)
+        frame = mailbox.message(context, member, wanted)
+        if frame is not None:
+            return frame
+        if wanted is not None:
+            check_tag(wanted)
+        if out is not None and member is not None and wanted is not None:
+            self._post(member, wanted, out)
+        deadline = self.deadline()
+        while True:
+            sources = (member,) if member is not None else self._others()
+            mailbox.await_from(sources, context, deadline)
+            frame = mailbox.message(context, member, wanted)
+            if frame is not None:
+                return frame
+            mailbox.see_that_not_all_are_in_a_call(context, sources)
+
+    def _post(self, member: int, tag: int, out: NDArray[Any]) -> None:
+        if out.nbytes >= _WORTH_POSTING and out.flags.c_contiguous and out.flags.writeable:
+            self.mailbox.post(member, Posted(self.context, _SEND, 0, tag, bytes_of(out)))
+
+    def _scan(self, operation: Operation, obj: Any, op: Op | Function) -> tuple[Any, Any]:
+        with Call(self, operation, code_of(op)) as call:
+            if isinstance(op, Op) and isinstance(obj, np.ndarray):
+                return collectives.scan(call, obj, op)
+            return collectives.scan_values(call, obj, op)
+
+    def _member(self, rank: int) -> int:
+        if not 0 <= rank < self.size:
+            raise ValueError(f"there is no rank {rank}: the group has ranks 0 to {self.size - 1}")
+        return self.members[rank]
+
+    def _others(self) -> tuple[int, ...]:
+        """Of whom a message may still come; all, if of nobody."""
+        others = [each for each in self.members if each != self.members[self.rank]]
+        return tuple(each for each in others if each not in self.mailbox.done) or tuple(others)
+
+    def _root(self, root: int) -> int:
+        self._member(root)
+        return root
+
+    def _one_each(self, objs: Sequence[Any] | None) -> Sequence[Any]:
+        if objs is None or len(objs) != self.size:
+            given = "nothing" if objs is None else f"{len(objs)} objects"
+            raise ValueError(f"one object for each of the {self.size} ranks is needed, not {given}")
+        return objs
+
+    def _counts(self, rows: int, counts: Sequence[int] | None) -> Sequence[int]:
+        if counts is None:
+            return collectives.even(rows, self.size)
+        if len(counts) != self.size or sum(counts) != rows or min(counts) < 0:
+            raise ValueError(f"counts must be {self.size} numbers that add up to {rows} rows")
+        return counts
+
+    def _joined(self, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        first = parts[0]
+        for rank, each in enumerate(parts):
+            if each.dtype != first.dtype or each.shape[1:] != first.shape[1:]:
+                raise self.failed(
+                    ProtocolError(
+                        f"the arrays of ranks 0 and {rank} cannot be joined: {first.dtype}, "
+                        f"{first.shape} and {each.dtype}, {each.shape}"
+                    )
+                )
+        return np.concatenate(parts)
 
 
-def connect(
-    rendezvous: str, group: str, rank: int, size: int, token: str, deadline_s: float
-) -> Communicator:
-    """Meet the other ranks of `group` at `rendezvous` ("host:port") and connect to all.
+class Status:
+    """Where a message came from."""
 
-    `deadline_s` bounds the meeting, and later each operation.
+    source: int = ANY_SOURCE
+    tag: int = ANY_TAG
+
+
+def _into(out: NDArray[Any], frame: Frame) -> NDArray[Any]:
+    """See that a received array is in `out`.
 
     Raises:
-        PeerLost: some ranks did not come; raised on every rank that did.
-        Refused: wrong token, or the group is unknown or over, or nobody is at `rendezvous`.
-        NoNetwork: this machine does not let the rank listen or take calls.
+        ProtocolError: it is another one.
     """
-    deadline = Deadline.after(deadline_s)
-    channel = DirectChannel.open(rendezvous, group, rank, size, token, deadline)
-    return Communicator(channel, group, deadline_s)
+    if frame.header.kind != Kind.ARRAY or frame.description != describe(out.dtype, out.shape):
+        raise ProtocolError(
+            f"the message is not an array of {out.dtype}, shape {out.shape}, as `out` is"
+        )
+    if not isinstance(frame.payload, memoryview) or frame.payload.obj is not out:
+        np.copyto(out, frame.value())
+    return out
+
+
+def _like(out: NDArray[Any], array: NDArray[Any]) -> NDArray[Any]:
+    if out.dtype != array.dtype or out.shape != array.shape or not out.flags.c_contiguous:
+        raise ValueError(f"out must be a contiguous array of {array.dtype}, shape {array.shape}")
+    return out

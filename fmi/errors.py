@@ -1,13 +1,17 @@
 """What can go wrong between ranks.
 
 FmiError
-├── PeerLost           a rank is gone or silent; carries which
-├── Refused            the rendezvous or a peer does not let this rank in
-├── NoNetwork          this machine does not let the rank listen
-└── ProtocolError      the ranks do not run the same program: order, tag or size differ
+├── PeerLost           ranks are gone, or silent until the deadline; carries which
+├── Aborted            a rank called `abort`, or failed; carries which
+├── Refused            the rendezvous, the relay or a peer does not let this rank in
+├── NoNetwork          this machine does not let the rank listen or take calls
+├── ChannelBroken      the store or server that carries the messages does not work
+└── ProtocolError      the ranks do not run the same program: order, shape or size differ
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class FmiError(Exception):
@@ -15,23 +19,35 @@ class FmiError(Exception):
 
 
 class PeerLost(FmiError):
-    """Ranks that closed their connection, or said nothing until the deadline."""
+    """Ranks that are gone, or said nothing until the deadline."""
 
-    def __init__(self, ranks: tuple[int, ...], why: str) -> None:
-        super().__init__(f"lost rank {', '.join(map(str, ranks))}: {why}")
-        self.ranks = ranks
+    def __init__(self, ranks: Iterable[int], why: str) -> None:
+        self.ranks, self.why = tuple(sorted(set(ranks))), why
+        super().__init__(f"lost rank {', '.join(map(str, self.ranks))}: {why}")
+
+
+class Aborted(FmiError):
+    """A rank ended the work of all: it called `abort`, or failed in the middle of an operation."""
+
+    def __init__(self, rank: int, why: str) -> None:
+        super().__init__(f"rank {rank} ended the work of the group: {why}")
+        self.rank, self.why = rank, why
 
 
 class Refused(FmiError):
-    """The rendezvous or a peer does not let this rank in: wrong token, closed or full group."""
+    """The rendezvous, the relay or a peer does not let this rank in."""
 
 
 class NoNetwork(FmiError):
     """The machine does not let a rank listen or take calls."""
 
 
+class ChannelBroken(FmiError):
+    """What carries the messages does not work: a store that is down, full, or not ours."""
+
+
 class ProtocolError(FmiError):
-    """The ranks do not run the same program: operation, order or size differ.
+    """The ranks do not run the same program: operation, order, shape or size differ.
 
     Also: what was to be sent does not travel.
     """

@@ -1,33 +1,34 @@
 """Framed messages: every channel carries the same frames.
 
-A frame is a header, a small JSON description (arrays: dtype and shape) and the payload. The
-header names the run, so that bytes of an earlier run are never taken for ours, and counts
-frames per direction, so that a lost or doubled one shows.
+A frame is a header, a description (arrays: dtype and shape) and the payload. The header names
+the run, so that bytes of an earlier run are never taken for ours; the communicator and the call
+that it belongs to, so that ranks which run different programs notice; and it counts the frames
+of each direction, so that a lost or doubled one shows. Integers are big-endian.
 
-    magic 4s | run 8s | kind u8 | operation u8 | tag u16 | sequence u32
-    | description length u32 | payload length u64
+    magic 4s | run 8s | context u32 | operation u8 | kind u8 | source u16 | tag u32 | number u32
+    | sequence u32 | description length u32 | payload length u64
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import struct
-from dataclasses import dataclass, fields, is_dataclass
-from enum import Enum, IntEnum
-from typing import Any, Final
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
 
+import msgpack
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from fmi.errors import ProtocolError
 
-HEADER: Final = struct.Struct("!4s8sBBHIIQ")
-MAX_PAYLOAD: Final = 1 << 31
+HEADER: Final = struct.Struct("!4s8sIBBHIIIIQ")
+MAGIC: Final = b"FMI2"
+MAX_PAYLOAD: Final = 1 << 40
 MAX_DESCRIPTION: Final = 1 << 16
-MAX_TAG: Final = (1 << 16) - 1
-_MAGIC: Final = b"FMI1"
+MAX_TAG: Final = (1 << 31) - 1
+
+Buffer = bytes | bytearray | memoryview
 
 
 class Kind(IntEnum):
@@ -38,73 +39,77 @@ class Kind(IntEnum):
     ARRAY = 2
 
 
+_BYTES: Final = int(Kind.BYTES)  # plain numbers where every message passes
+_ARRAY: Final = int(Kind.ARRAY)
+
+
 class Operation(IntEnum):
     """Which call a frame belongs to; both sides must agree."""
 
     SEND = 0
     BCAST = 1
-    GATHER = 2
-    BARRIER = 3
-    LOST = 4
+    SCATTER = 2
+    GATHER = 3
+    ALLGATHER = 4
+    ALLTOALL = 5
+    REDUCE = 6
+    ALLREDUCE = 7
+    REDUCE_SCATTER = 8
+    SCAN = 9
+    EXSCAN = 10
+    BARRIER = 11
+    SPLIT = 12
+    SURVIVORS = 13
+    # What follows is about the group itself, and is taken in whatever the rank is waiting for.
+    FAILED = 32
+    SHRINK = 33
+    LEAVE = 34
+    BEAT = 35
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The fixed part of a frame."""
 
+    magic: bytes
     run: bytes
-    kind: Kind
-    operation: Operation
+    context: int
+    operation: int
+    kind: int
+    source: int
     tag: int
+    number: int
     sequence: int
     description: int
     payload: int
 
     def pack(self) -> bytes:
         """The header's bytes."""
-        return HEADER.pack(
-            _MAGIC,
-            self.run,
-            self.kind,
-            self.operation,
-            self.tag,
-            self.sequence,
-            self.description,
-            self.payload,
-        )
-
-    @classmethod
-    def unpack(cls, raw: bytes) -> Header:
-        """Read a header.
-
-        Raises:
-            ProtocolError: these bytes are no header, or the frame is over the limits.
-        """
-        magic, run, kind, operation, tag, sequence, description, payload = HEADER.unpack(raw)
-        if magic != _MAGIC or description > MAX_DESCRIPTION or payload > MAX_PAYLOAD:
-            raise ProtocolError("what arrived is not a frame of this library, or over its limits")
-        try:
-            return cls(run, Kind(kind), Operation(operation), tag, sequence, description, payload)
-        except ValueError as error:
-            raise ProtocolError(f"a frame of another release arrived: {error}") from error
+        return HEADER.pack(*self)
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A header with what belongs to it. `payload` may be a view of the caller's array."""
+def read_header(raw: Buffer, offset: int = 0) -> Header:
+    """The header at `offset`.
 
-    header: Header
-    description: bytes
-    payload: bytes | bytearray | memoryview
+    Raises:
+        ProtocolError: these bytes are no header, or the frame is over the limits.
+    """
+    header = tuple.__new__(Header, HEADER.unpack_from(raw, offset))
+    if (
+        header.magic != MAGIC
+        or header.description > MAX_DESCRIPTION
+        or header.payload > MAX_PAYLOAD
+    ):
+        raise ProtocolError("what arrived is not a frame of this release, or over its limits")
+    return header
 
-    def parts(self) -> tuple[bytes, bytes | bytearray | memoryview]:
-        """What goes over a wire: everything small, then the payload."""
-        return self.header.pack() + self.description, self.payload
 
-
-def run_id(group: str) -> bytes:
-    """Eight bytes that stand for a group in every header."""
-    return hashlib.blake2b(group.encode(), digest_size=8).digest()
+def run_id(*parts: str | bytes) -> bytes:
+    """Eight bytes that stand for one run of a group in every header."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        digest.update(len(raw).to_bytes(8, "big") + raw)
+    return digest.digest()
 
 
 def check_tag(tag: int) -> None:
@@ -117,90 +122,131 @@ def check_tag(tag: int) -> None:
         raise ProtocolError(f"a tag is a number from 0 to {MAX_TAG}, not {tag}")
 
 
-def encode(obj: Any, run: bytes, operation: Operation, tag: int, sequence: int) -> Frame:
-    """Frame an array (not copied when contiguous), bytes, or an object that JSON can hold.
+class Encoded(NamedTuple):
+    """An object as it travels. `payload` may be a view of the caller's array."""
+
+    kind: int
+    description: bytes
+    payload: Buffer
+
+
+_DESCRIPTIONS: dict[tuple[np.dtype[Any], tuple[int, ...]], bytes] = {}
+_DESCRIBED: dict[bytes, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+_REMEMBERED: Final = 4096  # shapes; a program has few, and more cost only their time
+
+
+def encode(obj: Any) -> Encoded:
+    """An array (not copied when contiguous), bytes, or an object that msgpack can hold.
 
     Raises:
-        ProtocolError: it is none of these, would not arrive as it is, or is too large; or the
-            tag is out of range.
+        ProtocolError: it is none of these, or would not arrive as it is.
     """
-    check_tag(tag)
-    description = b""
-    payload: bytes | memoryview
     if isinstance(obj, np.ndarray):
-        kind = Kind.ARRAY
-        description, payload = _array(obj)
-    elif isinstance(obj, bytes | bytearray | memoryview):
-        kind, payload = Kind.BYTES, _raw(memoryview(obj))
-    else:
-        kind, payload = Kind.OBJECT, _json(obj)
-    size = len(payload)
-    if size > MAX_PAYLOAD:
-        raise ProtocolError(f"a message of {size} bytes is over the limit of {MAX_PAYLOAD}")
-    return Frame(
-        Header(run, kind, operation, tag, sequence, len(description), size), description, payload
-    )
+        description = _DESCRIPTIONS.get((obj.dtype, obj.shape))
+        if description is not None and type(obj) is np.ndarray and obj.flags.c_contiguous:
+            return tuple.__new__(Encoded, (_ARRAY, description, bytes_of(obj)))
+        return _encode_array(obj)
+    if isinstance(obj, bytes):
+        return tuple.__new__(Encoded, (_BYTES, b"", obj))
+    if isinstance(obj, bytearray | memoryview):
+        view = memoryview(obj)
+        in_one_piece = view.c_contiguous and view.nbytes
+        return Encoded(Kind.BYTES, b"", view.cast("B") if in_one_piece else view.tobytes())
+    return Encoded(Kind.OBJECT, b"", _pack(obj))
 
 
-def decode(frame: Frame) -> Any:
+def decode(kind: int, description: bytes, payload: Buffer) -> Any:
     """What `encode` was given; an array is a view of the received bytes.
 
     Raises:
         ProtocolError: description and payload do not fit together.
     """
-    kind = frame.header.kind
     try:
-        if kind is Kind.BYTES:
-            return bytes(frame.payload)
-        if kind is Kind.OBJECT:
-            return orjson.loads(frame.payload)
-        described = orjson.loads(frame.description)
-        flat = np.frombuffer(frame.payload, dtype=np.dtype(described["dtype"]))
-        return flat.reshape(described["shape"])
-    except (ValueError, KeyError, TypeError) as error:
+        if kind == _ARRAY:
+            dtype, shape = described(description)
+            return np.ndarray(shape, dtype, payload)
+        if kind == _BYTES:
+            return bytes(payload)
+        return msgpack.unpackb(payload, ext_hook=_read_array, strict_map_key=False)
+    except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
         raise ProtocolError(f"a message cannot be read: {error}") from error
 
 
-def _array(obj: NDArray[Any]) -> tuple[bytes, memoryview]:
-    """Description and bytes of an array."""
+def describe(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Dtype and shape as they travel."""
+    known = _DESCRIPTIONS.get((dtype, shape))
+    if known is None:
+        known = bytes(msgpack.packb((dtype.str, shape)))
+        if len(_DESCRIPTIONS) < _REMEMBERED:
+            _DESCRIPTIONS[dtype, shape] = known
+    return known
+
+
+def described(description: bytes) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Dtype and shape of a description."""
+    known = _DESCRIBED.get(description)
+    if known is None:
+        name, shape = msgpack.unpackb(description)
+        known = np.dtype(name), tuple(shape)
+        if known[0].hasobject:
+            raise ValueError("an array of Python objects")
+        if len(_DESCRIBED) < _REMEMBERED:
+            _DESCRIBED[description] = known
+    return known
+
+
+def _encode_array(obj: NDArray[Any]) -> Encoded:
     if obj.dtype.hasobject:
         raise ProtocolError("arrays of Python objects do not travel")
-    if np.dtype(obj.dtype.str) != obj.dtype:  # the name would arrive without the fields
+    if obj.dtype.names or np.dtype(obj.dtype.str) != obj.dtype:
+        # the name would arrive without the fields
         raise ProtocolError(
             f"arrays of type {obj.dtype} do not travel: send each field as an array of its own"
         )
     if isinstance(obj, np.ma.MaskedArray):
         raise ProtocolError("masked arrays do not travel: send data and mask")
     array = np.asarray(obj, order="C")
-    description = orjson.dumps({"dtype": array.dtype.str, "shape": array.shape})
-    return description, array.reshape(-1).view(np.uint8).data
+    return Encoded(Kind.ARRAY, describe(array.dtype, array.shape), bytes_of(array))
 
 
-def _raw(view: memoryview) -> bytes | memoryview:
-    """The bytes of a view, copied only where they are not in one piece."""
-    return view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
-
-
-def _json(obj: Any) -> bytes:
+def bytes_of(array: NDArray[Any]) -> memoryview:
+    """The bytes of a contiguous array, not copied."""
     try:
-        text = orjson.dumps(obj)
-    except orjson.JSONEncodeError as error:
+        return memoryview(array).cast("B")  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # empty, or of a type that Python's buffers do not know
+        return array.reshape(-1).view(np.uint8).data
+
+
+_ARRAY_IN_OBJECT: Final = 1
+
+
+def _pack(obj: Any) -> bytes:
+    try:
+        return bytes(msgpack.packb(obj, default=_pack_other))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ProtocolError(f"this object does not travel: {error}") from error
-    # Only what is not finite turns into a null: most objects need not be looked through.
-    if b"null" in text and _is_or_holds_not_finite(obj):
-        raise ProtocolError("NaN and infinity do not travel in objects: send them in an array")
-    return text
 
 
-def _is_or_holds_not_finite(obj: Any) -> bool:
-    if isinstance(obj, float):
-        return not math.isfinite(obj)
-    if isinstance(obj, dict):
-        return any(map(_is_or_holds_not_finite, obj.values()))
-    if isinstance(obj, list | tuple):
-        return any(map(_is_or_holds_not_finite, obj))
-    if isinstance(obj, Enum):
-        return _is_or_holds_not_finite(obj.value)
-    return is_dataclass(obj) and any(
-        _is_or_holds_not_finite(getattr(obj, each.name)) for each in fields(obj)
+def _pack_other(obj: Any) -> Any:
+    if isinstance(obj, np.ndarray):
+        encoded = _encode_array(obj)
+        return msgpack.ExtType(
+            _ARRAY_IN_OBJECT, msgpack.packb((encoded.description, bytes(encoded.payload)))
+        )
+    if isinstance(obj, np.generic):
+        return obj.item()
+    raise TypeError(f"{type(obj).__name__} is neither data nor an array")
+
+
+def _read_array(code: int, raw: bytes) -> Any:
+    if code != _ARRAY_IN_OBJECT:
+        raise ValueError(f"an extension {code} of another release")
+    description, payload = msgpack.unpackb(raw)
+    return decode(Kind.ARRAY, description, bytearray(payload))
+
+
+def beat_head(run: bytes, source: int, note: bytes) -> bytes:
+    """The header of a beat: a sign of life outside of the order of messages."""
+    return HEADER.pack(
+        MAGIC, run, 0, Operation.BEAT, Kind.BYTES, source, 0, 0, 0, 0, len(note)
     )

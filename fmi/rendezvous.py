@@ -1,46 +1,68 @@
 """The rendezvous: where the ranks of a group learn each other's addresses.
 
 Run by whoever starts the ranks. A group exists once it is `admit`ted, and only who knows its
-token gets in. Each connection has a time and a size limit, and a connection that does not prove
-itself learns nothing and costs nothing but its socket.
+token gets in. The same server is the relay of ranks that cannot call each other (`fmi.relay`).
+
+It may be restarted while ranks wait: tokens are checked with `secret` alone, and ranks come
+again. A server with the same secret knows every group, except which of them were closed before.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
+import resource
 import secrets
-from contextlib import suppress
+import time
 from dataclasses import dataclass, field
-from typing import Any, Final
 
 import orjson
 
-from fmi.meeting import LENGTH, MAX_MESSAGE, Address, proof
-
-_INTRODUCTION_S: Final = 5.0  # for a client to say who it is
-_MAX_CONNECTIONS: Final = 4096
-
-
-@dataclass(slots=True)
-class _Group:
-    size: int
-    token: str
-    expires: float
-    cards: dict[int, Address] = field(default_factory=dict)
-    complete: asyncio.Event = field(default_factory=asyncio.Event)
-    closed: bool = False
+from fmi import tokens
+from fmi.errors import Refused
+from fmi.meeting import Address, Card, Message, is_proved
+from fmi.relay import Pairs
+from fmi.tls import Tls
+from fmi.visitors import Visitor
 
 
-@dataclass(slots=True)
-class Rendezvous:
-    """An asyncio server. `max_groups` bounds what it remembers."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the server puts up with.
+
+    There is no limit per remote address: all ranks behind one NAT share theirs.
+    """
 
     max_groups: int = 10_000
-    _groups: dict[str, _Group] = field(default_factory=dict)
-    _server: asyncio.Server | None = None
-    _clients: set[asyncio.Task[None]] = field(default_factory=set)
-    _address: str = ""
+    max_connections: int = 4096  # or three quarters of the files this process may open
+    max_strangers: int = 512  # connections that have not said who they are: the oldest must go
+    introduction_s: float = 5.0  # for saying it
+    max_message: int = 64 * 1024
+    max_relayed_bytes: int = 1 << 36  # per group
+    relay_idle_s: float = 600.0  # a pair that moves nothing for so long is cut
+    relay_grace_s: float = 60.0  # for a group that met in its last moment to find the relay
+
+
+class Rendezvous:
+    """An asyncio server. Keep `secret` (32 random bytes) where a restart should be tolerated."""
+
+    def __init__(
+        self, secret: bytes | None = None, *, tls: Tls | None = None, limits: Limits | None = None
+    ) -> None:
+        self.limits = limits or Limits()
+        self.introduction_s = self.limits.introduction_s
+        self.max_message = self.limits.max_message
+        self._secret = secret or secrets.token_bytes(32)
+        self._tls = tls
+        self._groups: dict[str, _Group] = {}  # by the open part of the token
+        self._over: dict[str, float] = {}  # closed groups, until they would have expired
+        self._visitors: set[Visitor] = set()
+        self._strangers: dict[Visitor, None] = {}  # the oldest first
+        self._max_connections = self.limits.max_connections
+        self._nobody = asyncio.Event()  # set where `_visitors` is empty
+        self._nobody.set()
+        self._closing = False
+        self._server: asyncio.Server | None = None
+        self._address = ""
 
     @property
     def address(self) -> str:
@@ -48,9 +70,18 @@ class Rendezvous:
         return self._address
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listen. Port 0 takes a free one."""
-        self._server = await asyncio.start_server(
-            self._on_client, host, port, backlog=1024, limit=MAX_MESSAGE
+        """Listen. Port 0 takes a free one.
+
+        Raises:
+            ChannelBroken: the files of `tls` cannot be used.
+        """
+        context = self._tls.server() if self._tls else None
+        self._closing = False
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files != resource.RLIM_INFINITY:
+            self._max_connections = min(self._max_connections, files * 3 // 4)
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Visitor(self, context), host, port, backlog=1024
         )
         self._address = "{}:{}".format(*self._server.sockets[0].getsockname()[:2])
 
@@ -62,96 +93,182 @@ class Rendezvous:
         Raises:
             ValueError: the name is taken, or `max_groups` are waiting.
         """
-        now = asyncio.get_running_loop().time()
-        for name in [name for name, each in self._groups.items() if each.expires <= now]:
-            self.close_group(name)
-        if group in self._groups:
+        self._forget_expired()
+        now = time.time()
+        waiting = [each.name for each in self._groups.values() if each.expires > now]
+        if group in waiting:
             raise ValueError(f"group {group} exists: every attempt needs a name of its own")
-        if len(self._groups) >= self.max_groups:
-            raise ValueError(f"{self.max_groups} groups wait already")
-        token = secrets.token_hex(32)
-        self._groups[group] = _Group(size, token, now + ttl_s)
+        if len(waiting) >= self.limits.max_groups:
+            raise ValueError(f"{self.limits.max_groups} groups wait already")
+        expires = now + ttl_s
+        token = tokens.issue(self._secret, group, size, expires)
+        self._groups[tokens.split(token)[0]] = self._new_group(group, size, expires)
         return token
 
     def close_group(self, group: str) -> None:
-        """Forget a group; ranks that still wait for it are turned away."""
-        known = self._groups.pop(group, None)
-        if known:
-            known.closed = True
-            known.complete.set()
+        """Forget a group; ranks that still wait for it are turned away.
+
+        Pairs that talk through the relay go on until they hang up.
+        """
+        for public, known in list(self._groups.items()):
+            if known.name == group:
+                del self._groups[public]
+                self._over[public] = known.expires + self.limits.relay_grace_s
+                known.close()
 
     async def close(self) -> None:
-        """Turn everybody away and stop listening."""
-        for group in list(self._groups):
-            self.close_group(group)
-        for client in list(self._clients):
-            client.cancel()
+        """Hang up on everybody and stop listening. Ranks that wait will call again."""
+        self._closing = True
         if self._server:
             self._server.close()
-            await asyncio.gather(*self._clients, return_exceptions=True)
             await self._server.wait_closed()
+        for visitor in list(self._visitors):
+            visitor.abort()
+        await self._nobody.wait()
 
-    def _on_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._clients) >= _MAX_CONNECTIONS:
-            writer.close()
-            return
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
-        self._clients.add(task)
-        task.add_done_callback(self._clients.discard)
+    def came(self, visitor: Visitor) -> None:
+        """See `Desk.came`."""
+        self._nobody.clear()
+        self._visitors.add(visitor)
+        self._strangers[visitor] = None
+        if self._closing or len(self._visitors) > self._max_connections:
+            visitor.abort()
+        elif len(self._strangers) > self.limits.max_strangers:
+            next(iter(self._strangers)).abort()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def introduced(self, visitor: Visitor, message: Message) -> None:
+        """See `Desk.introduced`."""
+        self._strangers.pop(visitor, None)
         try:
-            # Garbage, a half-open connection, a port scan: whatever it is, it ends here.
-            with suppress(OSError, ValueError, KeyError, TypeError, EOFError, TimeoutError):
-                nonce = secrets.token_hex(16)
-                await _send(writer, {"nonce": nonce})
-                async with asyncio.timeout(_INTRODUCTION_S):
-                    card = await _receive(reader)
-                await _send(writer, await self._answer(nonce, card))
-        finally:
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
+            request = _read(message)
+        except (LookupError, TypeError, ValueError, ArithmeticError):
+            visitor.refuse("this cannot be read: ranks and rendezvous must run the same release")
+            return
+        try:
+            self._let_in(visitor, request, message)
+        except Refused as why:
+            visitor.refuse(str(why))
 
-    def _open_group(self, name: str) -> _Group | None:
-        group = self._groups.get(name)
-        now = asyncio.get_running_loop().time()
-        return group if group and now < group.expires else None
+    def gone(self, visitor: Visitor) -> None:
+        """See `Desk.gone`."""
+        self._visitors.discard(visitor)
+        self._strangers.pop(visitor, None)
+        if not self._visitors:
+            self._nobody.set()
 
-    async def _answer(self, nonce: str, card: dict[str, Any]) -> dict[str, Any]:
-        group = self._open_group(card["group"])
-        rank, size, address = card["rank"], card["size"], tuple(card["address"])
+    def _let_in(self, visitor: Visitor, asks: _Request, message: Message) -> None:
+        key = tokens.key_of(self._secret, asks.group, asks.public)
+        if not is_proved(key, visitor.nonce, message):
+            raise Refused("wrong token")
+        visitor.trust(key, asks.nonce)
+        group = self._group(asks.group, asks.public)
+        ranks = set(range(group.size))
+        if asks.size != group.size or asks.rank not in ranks:
+            raise Refused(f"this group has ranks 0 to {group.size - 1}")
+        if asks.other is not None:
+            if asks.other not in ranks - {asks.rank}:
+                raise Refused(f"this group has ranks 0 to {group.size - 1}")
+            visitor.within(asks.wait_s, visitor.dismiss)
+            group.pairs.ask(asks.rank, asks.other, visitor)
+            return
+        left_s = group.expires - time.time()
+        if left_s <= 0:
+            raise Refused("the group is over")
+        card = Card(asks.address, visitor.address)
+        group.come(asks.rank, card, visitor, min(asks.wait_s, left_s))
+
+    def _group(self, name: str, public: str) -> _Group:
+        """The group of a token whose key was proved. After a restart it is a new one."""
+        group = self._groups.get(public)
         if group is None:
-            return {"refused": "no such group, or it is over"}
-        expected = proof(group.token, nonce, card["group"], rank, size, *address)
-        if not hmac.compare_digest(expected, str(card["proof"])):
-            return {"refused": "wrong token"}
-        if size != group.size or not 0 <= rank < size:
-            return {"refused": f"this group has ranks 0 to {group.size - 1}"}
-        group.cards[rank] = (str(address[0]), int(address[1]))  # a rank that comes again counts
-        if len(group.cards) == group.size:
-            group.complete.set()
-        wait_s = min(float(card["wait_s"]), group.expires - asyncio.get_running_loop().time())
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, wait_s)):
-                await group.complete.wait()
-        if group.closed:
-            return {"refused": "the group is over"}
-        missing = sorted(set(range(group.size)) - group.cards.keys())
-        return {"missing": missing} if missing else {"peers": group.cards}
+            size, expires = tokens.terms(public)
+            if public in self._over or expires + self.limits.relay_grace_s <= time.time():
+                raise Refused("the group is over")
+            self._forget_expired()
+            if len(self._groups) >= self.limits.max_groups:
+                raise Refused(f"{self.limits.max_groups} groups wait already")
+            group = self._groups[public] = self._new_group(name, size, expires)
+        return group
+
+    def _new_group(self, name: str, size: int, expires: float) -> _Group:
+        pairs = Pairs(self.limits.max_relayed_bytes, self.limits.relay_idle_s)
+        return _Group(name, size, expires, pairs)
+
+    def _forget_expired(self) -> None:
+        now = time.time()
+        done = now - self.limits.relay_grace_s
+        for public in [public for public, each in self._groups.items() if each.expires <= done]:
+            del self._groups[public]
+        self._over = {public: until for public, until in self._over.items() if until > now}
 
 
-async def _send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
-    body = orjson.dumps(message, option=orjson.OPT_NON_STR_KEYS)
-    writer.write(LENGTH.pack(len(body)) + body)
-    await writer.drain()
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What a rank says. Nothing of it is true until its proof is checked."""
+
+    group: str
+    public: str
+    nonce: str
+    rank: int
+    size: int
+    wait_s: float
+    address: Address | None  # where it listens
+    other: int | None  # with whom it wants to be joined; None: it wants to meet all
 
 
-async def _receive(reader: asyncio.StreamReader) -> dict[str, Any]:
-    (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-    if length > MAX_MESSAGE:
-        raise ValueError(f"a message of {length} bytes")
-    message = orjson.loads(await reader.readexactly(length))
-    if not isinstance(message, dict):
-        raise TypeError("a card is an object")
-    return message
+def _read(message: Message) -> _Request:
+    card = orjson.loads(message["said"])
+    address, other = card.get("address"), card.get("other")
+    return _Request(
+        str(card["group"]),
+        str(card["token"]),
+        str(card["nonce"]),
+        int(card["rank"]),
+        int(card["size"]),
+        max(0.0, float(card["wait_s"])),
+        None if address is None else (str(address[0]), int(address[1])),
+        None if other is None else int(other),
+    )
+
+
+@dataclass(slots=True)
+class _Group:
+    """Ranks that meet. They stay until they have a connection to each other."""
+
+    name: str
+    size: int
+    expires: float
+    pairs: Pairs
+    _here: dict[int, tuple[Card, Visitor]] = field(default_factory=dict)
+
+    def come(self, rank: int, card: Card, visitor: Visitor, wait_s: float) -> None:
+        """One is here, and waits for the others. Who comes again counts."""
+        before = self._here.pop(rank, None)
+        if before:
+            before[1].abort()
+        self._here[rank] = card, visitor
+        visitor.left = lambda: self._leave(rank, visitor)
+        visitor.within(wait_s, self._give_up)
+        if len(self._here) == self.size:
+            peers = {each: tuple(card) for each, (card, _) in self._here.items()}
+            for _, waiting in self._here.values():
+                waiting.stay()
+                waiting.answer({"peers": peers})
+
+    def close(self) -> None:
+        """Turn away who waits."""
+        for _, visitor in list(self._here.values()):
+            visitor.refuse("the group is over")
+        self.pairs.close()
+
+    def _leave(self, rank: int, visitor: Visitor) -> None:
+        if self._here.get(rank, (None, None))[1] is visitor:
+            del self._here[rank]
+
+    def _give_up(self) -> None:
+        """One can wait no longer, so the group cannot meet: all of them hear who is missing."""
+        missing = sorted(set(range(self.size)) - self._here.keys())
+        for _, visitor in list(self._here.values()):
+            visitor.answer({"missing": missing})
+            visitor.dismiss()
+        self._here.clear()

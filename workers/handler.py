@@ -83,13 +83,9 @@ def _answer_in_group(
     deadline_s = float(group["deadline_s"])
     verdicts: list[Verdict] = []
     try:
-        with fmi.connect(
-            group["rendezvous"],
-            group["id"],
-            rank,
-            int(group["size"]),
-            group["token"],
-            deadline_s,
+        meeting = fmi.Direct(group["rendezvous"], group["token"])
+        with fmi.connect_blocking(
+            group["id"], rank, int(group["size"]), meeting, deadline_s=deadline_s
         ) as ranks:
             _check(ranks.bcast(job))
             verdicts = list(_infer(*partition, stop_at))

@@ -1,9 +1,19 @@
-"""What the tests of message passing share."""
+"""The six channels, each with what it needs running, and how to run a program on all ranks."""
 
 import asyncio
+import itertools
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 
+import botocore.session
 import pytest
+import servers
+
+import fmi
+from fmi.rendezvous import Rendezvous
+
+CHANNELS = ["memory", "shared", "direct", "relay", "redis", "s3"]
 
 
 @pytest.fixture
@@ -18,3 +28,86 @@ def in_threads():
             )
 
     return in_threads
+
+
+@pytest.fixture(scope="session")
+def valkey():
+    """A Valkey server."""
+    with servers.valkey() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def bucket():
+    """How to reach a bucket of a server that speaks S3."""
+    with servers.s3() as running:
+        reach = {"endpoint_url": running.url, "region": "us-east-1"}
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("AWS_ACCESS_KEY_ID", "test")
+            environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+            client = botocore.session.get_session().create_client(
+                "s3", endpoint_url=running.url, region_name="us-east-1"
+            )
+            client.create_bucket(Bucket="group")
+            client.close()
+            yield {"bucket": "group", **reach}
+
+
+@dataclass
+class Meeting:
+    """A kind of channel, and how to run a program over it."""
+
+    name: str
+    transport: object  # of a group's name and size
+    slow: float = 1.0
+
+    async def run(self, size, program, deadline_s=10.0):
+        """Run `program(communicator)` on every rank; what it returns or raises, in rank order."""
+        group = f"group-{next(_NUMBERS)}"
+        over = self.transport(group, size)
+        loop = asyncio.get_running_loop()
+
+        def rank(number):
+            with fmi.connect_blocking(
+                group, number, size, over, deadline_s=deadline_s * self.slow
+            ) as ranks:
+                return program(ranks)
+
+        with ThreadPoolExecutor(size) as threads:
+            calls = [loop.run_in_executor(threads, rank, number) for number in range(size)]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture
+async def rendezvous():
+    """A rendezvous that runs."""
+    made = Rendezvous()
+    await made.start()
+    yield made
+    await made.close()
+
+
+@pytest.fixture(params=CHANNELS)
+def meeting(request, tmp_path_factory):
+    """Each of the channels in turn."""
+    return meeting_over(request.param, request, tmp_path_factory)
+
+
+def meeting_over(name, request, folders):
+    """A `Meeting` over a channel of this name."""
+    if name == "memory":
+        return Meeting(name, lambda _, size: fmi.Memory(size))
+    if name == "shared":
+        return Meeting(name, lambda *_: fmi.Shared(Path(folders.mktemp("shared"))))
+    if name == "redis":
+        url = request.getfixturevalue("valkey").url
+        return Meeting(name, lambda *_: fmi.Redis(url))
+    if name == "s3":
+        where = request.getfixturevalue("bucket")
+        return Meeting(name, lambda *_: fmi.S3(**where), slow=4.0)
+    meets = request.getfixturevalue("rendezvous")
+    kind = {"direct": fmi.Direct, "relay": fmi.Relay}[name]
+    return Meeting(name, lambda group, size: kind(meets.address, meets.admit(group, size, 60)))

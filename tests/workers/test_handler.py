@@ -212,13 +212,9 @@ class Group:
     def join(self, rank):
         """Meet the others as a rank that is no handler."""
         fields = self.fields
-        return fmi.connect(
-            fields["rendezvous"],
-            fields["id"],
-            rank,
-            self.size,
-            fields["token"],
-            fields["deadline_s"],
+        meeting = fmi.Direct(fields["rendezvous"], fields["token"])
+        return fmi.connect_blocking(
+            fields["id"], rank, self.size, meeting, deadline_s=fields["deadline_s"]
         )
 
 

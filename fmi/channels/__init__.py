@@ -1,0 +1,1 @@
+"""What carries frames between ranks: one file per channel, one contract for all."""

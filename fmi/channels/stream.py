@@ -1,0 +1,415 @@
+"""The channel over connected sockets, one per other rank: what `direct`, `relay` and `shared` are.
+
+Everything is done in the thread that calls, with blocking sockets where one peer is waited for (one
+system call per message) and `poll` where several are. While a large message waits for room it takes
+in what arrives, so two ranks that send to each other go on in both directions at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import select
+import socket
+import ssl
+import struct
+import termios
+import threading
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import Final
+
+from fmi.call import empty_view
+from fmi.channels.protocol import Inbox
+from fmi.deadline import Deadline
+from fmi.errors import FmiError, PeerLost, ProtocolError
+from fmi.frames import HEADER, Buffer, Header, Operation, beat_head, read_header
+
+_BUFFER: Final = 64 * 1024  # bytes read at once; smaller frames are copied out of it
+_JOINED: Final = 8 * 1024  # up to here one copy is cheaper than a second buffer for the kernel
+_BLOCKED_S: Final = 0.02  # a wait for one peer looks at the others at least this often
+_CLOSED: Final = 7  # a connection that is no more; linux/tcp_states.h
+_SPIN_S: Final = 60e-6
+_FIRST_PAUSE: Final = 8  # waits
+_LONGEST_PAUSE: Final = 1024
+_BLOCKED_LOOK_S: Final = 0.1
+_BROKEN: Final = "its connection broke"
+_LEFT: Final = "it left the group, or died: its connection ended"
+_DONTWAIT: Final = socket.MSG_DONTWAIT
+_WRITE: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_HEADER: Final = HEADER.size
+
+
+class StreamChannel:
+    """Frames over a mesh of sockets that are connected and know each other."""
+
+    beat_s = 0.2
+    patience_s = 5.0
+
+    def __init__(
+        self, rank: int, size: int, run: bytes, sockets: Mapping[int, socket.socket]
+    ) -> None:
+        self.rank, self.size, self.run = rank, size, run
+        self._peers = {
+            other: (_TlsPeer if isinstance(each, ssl.SSLSocket) else _Peer)(other, each)
+            for other, each in sockets.items()
+        }
+        self._by_descriptor = {peer.socket.fileno(): peer for peer in self._peers.values()}
+        self._poll = select.poll()
+        for descriptor in self._by_descriptor:
+            self._poll.register(descriptor, select.POLLIN)
+        self._spin = _Spin()
+        self._inbox: Inbox
+
+    def start(self, inbox: Inbox) -> None:
+        """See `Channel.start`."""
+        self._inbox = inbox
+
+    def send(self, dest: int, head: bytes, payload: Buffer, deadline: Deadline) -> None:
+        """See `Channel.send`."""
+        peer = self._peers[dest]
+        if peer.broken:
+            raise PeerLost((dest,), peer.broken)
+        size = len(payload)
+        with peer.lock:
+            peer.wrote = True
+            if size <= _JOINED and not peer.owed:
+                data = head + payload if size else head
+                try:
+                    done = peer.write(data)
+                except BlockingIOError:
+                    done = 0
+                except OSError as error:
+                    raise self._cut(peer, f"{_BROKEN} ({error})") from None
+                if done < len(data):
+                    self._write_all(peer, [memoryview(data)[done:]], deadline)
+            else:
+                whole = [memoryview(peer.owed), memoryview(head), memoryview(payload)]
+                self._write_all(peer, [each for each in whole if len(each)], deadline)
+
+    def wait(self, sources: Collection[int], seconds: float) -> None:
+        """See `Channel.wait`."""
+        if seconds > 0 and len(sources) == 1:
+            (source,) = sources
+            peer = self._peers.get(source)  # None: this rank itself
+            if peer and peer.blocks and peer.open:
+                if self._spin.worth() and self._read_spinning(peer):
+                    return
+                try:
+                    self._read(peer, 0)
+                except BlockingIOError:
+                    seconds -= _BLOCKED_S
+                else:
+                    return
+        self._look(max(0.0, seconds))
+
+    def let_go(self) -> None:
+        """See `Channel.let_go`."""
+        for peer in self._peers.values():
+            peer.let_go()
+
+    def beat(self, note: bytes) -> None:
+        """See `Channel.beat`. A connection that is in use says enough."""
+        frame = beat_head(self.run, self.rank, note) + note
+        for peer in self._peers.values():
+            if not peer.lock.acquire(blocking=False):
+                continue
+            try:
+                if peer.wrote or peer.owed or peer.broken:
+                    peer.wrote = False
+                    continue
+                try:
+                    peer.owed = frame[peer.write(frame) :]
+                except BlockingIOError:
+                    # The library may hold the frame already, and must get the same bytes again.
+                    peer.owed = b"" if peer.blocks else frame
+                except OSError:
+                    pass  # whoever reads or writes next finds out
+            finally:
+                peer.lock.release()
+
+    def close(self, deadline: Deadline, given_up: Collection[int] = ()) -> None:
+        """See `Channel.close`.
+
+        A socket that is closed with something unread in it takes back what its kernel has not
+        delivered. So what still arrives is read until all that was sent has arrived.
+        """
+        leaving = [
+            peer for peer in self._peers.values() if not peer.broken and peer.rank not in given_up
+        ]
+        for peer in leaving:
+            with peer.lock, suppress(OSError, PeerLost):
+                if peer.owed:
+                    self._write_all(peer, [memoryview(peer.owed)], deadline)
+                peer.socket.shutdown(socket.SHUT_WR)
+        pause_s = 0.0
+        while leaving and deadline.left_or_zero():
+            for peer in self._peers.values():
+                if peer.open:  # of all: others wait for this rank, as this one waits for them
+                    self._drain(peer)
+            leaving = [peer for peer in leaving if not peer.broken and peer.unsent()]
+            if leaving:
+                time.sleep(pause_s)
+                pause_s = min(0.01, pause_s * 2 + 0.0001)
+        for peer in self._peers.values():
+            peer.socket.close()
+
+    def _drain(self, peer: _Peer) -> None:
+        """Throw away what arrives."""
+        try:
+            while peer.read(peer.view, _DONTWAIT):
+                pass
+        except BlockingIOError:
+            return
+        except OSError:
+            peer.broken = _BROKEN
+        peer.open = False
+
+    def _look(self, seconds: float) -> None:
+        """Read whatever is there, of anybody; wait for it for a while."""
+        for peer in self._peers.values():
+            if peer.open and peer.pending():
+                seconds = 0
+                self._try_read(peer)
+        for descriptor, _ in self._poll.poll(seconds * 1000):
+            self._try_read(self._by_descriptor[descriptor])
+
+    def _read_spinning(self, peer: _Peer) -> bool:
+        """Look again and again for a moment; whether something came."""
+        until = time.perf_counter() + _SPIN_S
+        while True:
+            try:
+                self._read(peer, _DONTWAIT)
+            except BlockingIOError:
+                if time.perf_counter() > until:
+                    self._spin.failed()
+                    return False
+            else:
+                self._spin.succeeded()
+                return True
+
+    def _try_read(self, peer: _Peer) -> None:
+        with suppress(BlockingIOError):
+            self._read(peer, _DONTWAIT)
+
+    def _read(self, peer: _Peer, flags: int) -> None:
+        """One read, and what follows from it.
+
+        Raises:
+            BlockingIOError: nothing is there.
+        """
+        try:
+            header = peer.header
+            if header is not None:
+                count = peer.read(peer.target[peer.filled :], flags)
+                peer.filled += count
+                if count and peer.filled == header.payload:
+                    peer.header = None
+                    self._inbox.deliver(header, peer.description, peer.target)
+            else:
+                count = peer.read(peer.view[peer.end :], flags)
+                if count:
+                    peer.end += count
+                    self._parse(peer)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self._end(peer, f"{_BROKEN} ({error})")
+            return
+        if not count:
+            self._end(peer, _LEFT)
+
+    def _parse(self, peer: _Peer) -> None:
+        """Deliver the frames in a peer's buffer; a part at its end stays."""
+        view, start, end = peer.view, peer.start, peer.end
+        while end - start >= _HEADER:
+            header = read_header(view, start)
+            if header.source != peer.rank:
+                raise ProtocolError(f"rank {peer.rank} says to be rank {header.source}")
+            body = start + _HEADER + header.description
+            if body > end:
+                break
+            description = bytes(view[start + _HEADER : body])
+            size = header.payload
+            if header.operation == Operation.BEAT:
+                if body + size > end:
+                    break
+                self._inbox.heard(peer.rank, bytes(view[body : body + size]))
+                start = body + size
+                continue
+            target = self._inbox.place(header)
+            if body + size <= end:
+                whole = view[body : body + size]
+                if target is None:
+                    self._inbox.deliver(header, description, bytearray(whole))
+                else:
+                    target[:] = whole
+                    self._inbox.deliver(header, description, target)
+                start = body + size
+                continue
+            peer.target = empty_view(size) if target is None else target
+            peer.filled = end - body
+            peer.target[: peer.filled] = view[body:end]
+            peer.header, peer.description = header, description
+            start = end
+        rest = end - start
+        if rest and start:
+            view[:rest] = bytes(view[start:end])
+        peer.start, peer.end = 0, rest
+
+    def _write_all(self, peer: _Peer, parts: list[memoryview], deadline: Deadline) -> None:
+        """Write as the peer takes it, and read from all meanwhile. The peer's lock is held."""
+        peer.owed = b""
+        asked = False
+        try:
+            while True:
+                try:
+                    done = peer.write_parts(parts)
+                except BlockingIOError:
+                    done = 0
+                    left = deadline.left_or_zero()
+                    if not left:
+                        raise self._cut(peer, "it takes nothing until the deadline") from None
+                    if not asked:
+                        self._poll.modify(peer.socket, select.POLLIN | select.POLLOUT)
+                        asked = True
+                    self._look(min(left, _BLOCKED_LOOK_S))
+                    self._inbox.blocked(peer.rank)
+                while parts and done >= len(parts[0]):
+                    done -= len(parts.pop(0))
+                if not parts:
+                    return
+                parts[0] = parts[0][done:]
+        except OSError as error:
+            raise self._cut(peer, f"{_BROKEN} ({error})") from None
+        except FmiError as error:
+            self._cut(peer, f"half of a message was sent when it had to end: {error}")
+            raise
+        finally:
+            if asked and peer.open:
+                self._poll.modify(peer.socket, select.POLLIN)
+
+    def _cut(self, peer: _Peer, why: str) -> PeerLost:
+        """Send nothing more to a peer: it may have got half a frame. What it sent is read."""
+        peer.broken = why
+        return PeerLost((peer.rank,), why)
+
+    def _end(self, peer: _Peer, why: str) -> None:
+        peer.open = False
+        self._poll.unregister(peer.socket)
+        self._inbox.left(peer.rank, why)
+
+
+class _Spin:
+    """Whether to look for an answer for a moment before going to sleep.
+
+    To be woken costs more than most answers take, where the peer runs on another core or machine.
+    Where it needs this core, or is busy, looking only takes time from it: after a failure so many
+    waits sleep at once, twice as many each time.
+    """
+
+    __slots__ = ("_pause", "_skip")
+
+    def __init__(self) -> None:
+        self._pause = self._skip = 0
+
+    def worth(self) -> bool:
+        if self._skip:
+            self._skip -= 1
+            return False
+        return True
+
+    def succeeded(self) -> None:
+        self._pause = 0
+
+    def failed(self) -> None:
+        self._pause = min(_LONGEST_PAUSE, 2 * self._pause or _FIRST_PAUSE)
+        self._skip = self._pause
+
+
+class _Peer:
+    """One connection, and the frame that is arriving on it."""
+
+    blocks = True
+
+    def __init__(self, rank: int, connection: socket.socket) -> None:
+        self.rank, self.socket = rank, connection
+        self.lock = threading.Lock()  # for writing: a beat must not come between two halves
+        self.owed = b""  # the rest of a beat that found no room
+        self.wrote = False
+        self.broken = ""
+        self.open = True
+        self.view = memoryview(bytearray(_BUFFER))
+        self.start = self.end = 0
+        self.header: Header | None = None
+        self.description = b""
+        self.target = memoryview(b"")
+        self.filled = 0
+        connection.settimeout(None)
+        connection.setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, int(_BLOCKED_S * 1e6))
+        )
+
+    def read(self, into: memoryview, flags: int) -> int:
+        return self.socket.recv_into(into, 0, flags)
+
+    def write(self, data: bytes) -> int:
+        return self.socket.send(data, _WRITE)
+
+    def write_parts(self, parts: list[memoryview]) -> int:
+        return self.socket.sendmsg(parts, (), _WRITE)
+
+    def pending(self) -> bool:
+        """Whether there is something to read that the kernel does not know of."""
+        return False
+
+    def unsent(self) -> bool:
+        """Whether the other machine does not have all yet."""
+        if self.socket.family == socket.AF_UNIX:
+            return False  # what was written is in the other's queue
+        try:
+            state = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+            unsent = fcntl.ioctl(self.socket, termios.TIOCOUTQ, b"\0\0\0\0")
+        except OSError:
+            return False
+        # A connection that the other side reset keeps what was unsent for ever.
+        return state != _CLOSED and unsent != b"\0\0\0\0"
+
+    def let_go(self) -> None:
+        if self.header is not None:
+            kept = empty_view(len(self.target))
+            kept[: self.filled] = self.target[: self.filled]
+            self.target = kept
+
+
+class _TlsPeer(_Peer):
+    """The same, encrypted. Never blocks in the library, which holds bytes of its own."""
+
+    blocks = False
+
+    def __init__(self, rank: int, connection: ssl.SSLSocket) -> None:
+        super().__init__(rank, connection)
+        self._tls = connection
+        self._guard = threading.Lock()  # one at a time in the library; beats come from a thread
+        connection.setblocking(False)
+
+    def read(self, into: memoryview, flags: int) -> int:  # noqa: ARG002
+        with self._guard:
+            try:
+                return self._tls.recv_into(into)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise BlockingIOError from None
+
+    def write(self, data: bytes | memoryview) -> int:
+        with self._guard:
+            try:
+                return self._tls.send(data)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise BlockingIOError from None
+
+    def write_parts(self, parts: list[memoryview]) -> int:
+        return self.write(parts[0])
+
+    def pending(self) -> bool:
+        with self._guard:
+            return self._tls.pending() > 0

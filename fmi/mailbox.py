@@ -1,0 +1,469 @@
+"""The mailbox: what arrived for a rank, kept until it is asked for, and who will not say more.
+
+One for each channel, shared by all communicators on it. Ranks are those of the channel here.
+Every wait of this package is `await_from`, so that it is the one place that knows what ends a
+wait: a message, a lost or leaving peer, a failure that another rank reported, silence, or the
+deadline.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+import msgpack
+
+from fmi import frames
+from fmi.channels.protocol import Channel
+from fmi.deadline import Deadline
+from fmi.errors import Aborted, FmiError, PeerLost, ProtocolError
+from fmi.frames import HEADER, MAGIC, Buffer, Encoded, Header, Operation, read_header
+
+_SLICE_S: Final = 0.1  # between two looks at who is silent, and at an abort of another thread
+
+_FRESH_BEATS: Final = 3  # an older note says nothing of what its rank does now
+_POINT_TO_POINT: Final = int(Operation.SEND)
+_AMONG_SURVIVORS: Final = int(Operation.SURVIVORS)
+_FIRST_OF_GROUP: Final = int(Operation.FAILED)
+_PREFIX: Final = 4096  # a small payload travels in one piece with its header
+
+
+class Frame(NamedTuple):
+    """What arrived."""
+
+    header: Header
+    description: bytes
+    payload: Buffer
+
+    def value(self) -> Any:
+        """The object that was sent."""
+        return frames.decode(self.header.kind, self.description, self.payload)
+
+
+class Which(NamedTuple):
+    """Which collective call a rank is in; `detail` is its root, or what it folds with."""
+
+    context: int
+    operation: int
+    number: int
+    detail: int
+
+    def __str__(self) -> str:
+        return f"call {self.number} ({Operation(self.operation).name.lower()})"
+
+
+class Posted(NamedTuple):
+    """A receive whose payload is to be written into the caller's memory."""
+
+    context: int
+    operation: int
+    number: int
+    tag: int
+    view: memoryview
+
+
+class Mailbox:
+    """What arrived, by communicator (context) and source. Implements `channels.protocol.Inbox`."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.waiting_for: tuple[int, ...] = ()
+        self.waiting_in: Which | None = None
+        self.failures: dict[int, FmiError] = {}  # by context
+        self.lost: set[int] = set()  # given up: what they say later is never taken for an answer
+        self.about_survivors: deque[Frame] = deque()
+        self.next_context = 1
+        self._run = channel.run
+        self._sent = [0] * channel.size
+        self._received = [0] * channel.size
+        self._messages: defaultdict[int, deque[Frame]] = defaultdict(deque)
+        self._calls: defaultdict[tuple[int, int], deque[Frame]] = defaultdict(deque)
+        self._posted: defaultdict[int, list[Posted]] = defaultdict(list)
+        self._gone: dict[int, str] = {}
+        self.done: set[int] = set()  # left when their work was done
+        self._heard_at = [0.0] * channel.size
+        self._notes: dict[int, tuple[float, Note]] = {}  # and when it came
+        self._sending: tuple[int, float] | None = None
+        self._ended = ""  # why this rank itself was ended by another thread
+        channel.start(self)
+
+    # What a channel calls.
+
+    def place(self, header: Header) -> memoryview | None:
+        """See `Inbox.place`: the memory of the receive that waits for exactly this frame."""
+        if header.source not in self._posted:
+            return None
+        for posted in self._posted[header.source]:
+            if (
+                header.payload == len(posted.view)
+                and header.context == posted.context
+                and header.operation == posted.operation
+                and header.number == posted.number
+                and header.tag == posted.tag
+                and header.run == self._run
+                and header.source not in self.lost
+            ):
+                self._posted[header.source].remove(posted)
+                return posted.view
+        return None
+
+    def deliver(self, header: Header, description: bytes, payload: Buffer) -> None:
+        """See `Inbox.deliver`."""
+        source = header.source
+        if header.run != self._run or source >= len(self._received):
+            return  # of another run: never ours
+        self._heard_at[source] = time.monotonic()
+        operation = header.operation
+        if source in self.lost:
+            return
+        if header.sequence != self._received[source]:
+            self._gone[source] = (
+                f"message {self._received[source]} was expected and {header.sequence} arrived: "
+                "one was lost or doubled on the way"
+            )
+            return
+        self._received[source] = (header.sequence + 1) & 0xFFFFFFFF
+        frame: Frame = tuple.__new__(Frame, (header, description, payload))
+        if operation == _POINT_TO_POINT:
+            self._messages[header.context].append(frame)
+        elif operation < _FIRST_OF_GROUP:
+            self._calls[header.context, source].append(frame)
+        else:
+            self._deliver_about_group(frame)
+
+    def heard(self, source: int, note: bytes) -> None:
+        """See `Inbox.heard`."""
+        self._heard_at[source] = time.monotonic()
+        self._note(source, note)
+
+    def left(self, source: int, why: str) -> None:
+        """See `Inbox.left`."""
+        self._gone.setdefault(source, why)
+
+    def blocked(self, dest: int) -> None:
+        """See `Inbox.blocked`."""
+        sending = self._sending
+        if sending is None:
+            return
+        self.waiting_for = (dest,)
+        if self.failures or self._gone or self._ended:
+            self._raise_if_over((dest,), sending[0])
+        self._raise_if_silent((dest,), sending[1])
+
+    # What a communicator calls.
+
+    def send(
+        self,
+        dest: int,
+        context: int,
+        operation: int,
+        number: int,
+        tag: int,
+        encoded: Encoded,
+        deadline: Deadline,
+    ) -> None:
+        """Send one frame.
+
+        Raises:
+            PeerLost: `dest` is gone, or takes nothing until the deadline.
+        """
+        if dest in self.lost:
+            raise PeerLost((dest,), "it was lost before")
+        self._sending = context, deadline.since
+        try:
+            self._send(dest, context, operation, number, tag, encoded, deadline)
+        finally:
+            self._sending = None
+            self.waiting_for = ()
+
+    def _send(
+        self,
+        dest: int,
+        context: int,
+        operation: int,
+        number: int,
+        tag: int,
+        encoded: Encoded,
+        deadline: Deadline,
+    ) -> None:
+        kind, description, payload = encoded
+        sequence = self._sent[dest]
+        self._sent[dest] = (sequence + 1) & 0xFFFFFFFF
+        head = HEADER.pack(
+            MAGIC,
+            self._run,
+            context,
+            operation,
+            kind,
+            self.channel.rank,
+            tag,
+            number,
+            sequence,
+            len(description),
+            len(payload),
+        )
+        if description:
+            head += description
+        if dest == self.channel.rank:
+            self.deliver(read_header(head), description, bytearray(payload))
+        else:
+            self.channel.send(dest, head, payload, deadline)
+
+    def tell(
+        self,
+        dest: int,
+        context: int,
+        operation: Operation,
+        notice: Encoded,
+        seconds: float,
+        tag: int = 0,
+    ) -> None:
+        """Send what is about the group itself, also to a rank that was given up.
+
+        Raises:
+            PeerLost: `dest` is gone, or takes nothing for so long.
+        """
+        self._send(dest, context, operation, 0, tag, notice, Deadline.after(seconds))
+
+    def post(self, source: int, posted: Posted) -> None:
+        """Let a frame that will come from `source` be written into the caller's memory."""
+        self._posted[source].append(posted)
+
+    def unpost(self) -> None:
+        """Take `post` back: the memory is the caller's again."""
+        self._posted.clear()
+        self.channel.let_go()
+
+    def message(self, context: int, source: int | None, tag: int | None) -> Frame | None:
+        """Take the first message that fits; None stands for any.
+
+        Raises:
+            ProtocolError: its sender made a collective call before, and this rank did not yet.
+        """
+        messages = self._messages.get(context)
+        if not messages:
+            return None
+        for i, frame in enumerate(messages):
+            header = frame.header
+            if (source is None or header.source == source) and (tag is None or header.tag == tag):
+                parts = self._calls.get((context, header.source))
+                if parts and parts[0].header.sequence < header.sequence:
+                    raise in_another_call(self.channel.rank, parts[0].header)
+                del messages[i]
+                return frame
+        return None
+
+    def part(self, context: int, source: int) -> Frame | None:
+        """Take the next part of a collective that `source` sent."""
+        parts = self._calls.get((context, source))
+        return parts.popleft() if parts else None
+
+    def see_that_not_all_are_in_a_call(self, context: int, sources: Collection[int]) -> None:
+        """Of such a source no message comes before this rank makes the call, too.
+
+        Raises:
+            ProtocolError: all `sources` are in one.
+        """
+        for source in sources:
+            parts = self._calls.get((context, source))
+            if not parts:
+                return
+        raise in_another_call(self.channel.rank, parts[0].header)
+
+    def leftovers(self, context: int) -> Iterator[Frame]:
+        """Parts of collectives that nobody took; survivors may be late for each other."""
+        for (of, _), parts in self._calls.items():
+            if of == context:
+                yield from (each for each in parts if each.header.operation != _AMONG_SURVIVORS)
+
+    def await_from(
+        self,
+        sources: Collection[int],
+        context: int | None,
+        deadline: Deadline,
+        which: Which | None = None,
+    ) -> None:
+        """Wait until something arrives; the caller looks whether it is what it needs.
+
+        Raises:
+            PeerLost: one of `sources` is gone, or all are silent until the deadline.
+            Aborted, ProtocolError: what another rank reported, or another thread asked for.
+        """
+        if self.failures or self._gone or self.lost or self._ended:
+            self._raise_if_over(sources, context)
+        now = time.monotonic()
+        if now >= deadline.at:
+            self._look_once_more(sources, context)
+            return
+        self.waiting_for, self.waiting_in = tuple(sources), which
+        if now - deadline.since > self.channel.beat_s:
+            sources = self._chain(sources)[1]
+        self.channel.wait(sources, min(_SLICE_S, deadline.at - now))
+        waited_for, self.waiting_for, self.waiting_in = self.waiting_for, (), None
+        if time.monotonic() - now >= _SLICE_S:
+            self._raise_if_elsewhere(waited_for, which)
+            self._raise_if_silent(waited_for, deadline.since)
+
+    def raise_if_failed(self, context: int) -> None:
+        """After a failure nothing goes on in this communicator."""
+        if self.failures and (failure := self.failures.get(context)):
+            raise failure
+
+    def gone(self, source: int) -> str | None:
+        """Why nothing more comes from `source`; None if it may."""
+        return self._gone.get(source)
+
+    def end(self, why: str) -> None:
+        """Let every wait of this rank end, from another thread."""
+        self._ended = why
+
+    def culprits(self, sources: Collection[int]) -> tuple[int, ...]:
+        """Whom a wait for `sources` is really for, as far as their beats tell.
+
+        A rank that says that it waits itself is not to blame: one that says nothing, or is busy, is.
+        """
+        return tuple(sorted(self._chain(sources)[0] or set(sources)))
+
+    # Inside.
+
+    def _chain(self, sources: Collection[int]) -> tuple[set[int], set[int]]:
+        """The ranks at the end of who waits for whom, and all on the way."""
+        own, recently = self.channel.rank, time.monotonic() - _FRESH_BEATS * self.channel.beat_s
+        last, seen, open_ = set[int](), set[int](), list(sources)
+        while open_:
+            source = open_.pop()
+            if source in seen or source == own:
+                continue
+            seen.add(source)
+            noted_at, note = self._notes.get(source, (0.0, None))
+            if note is None or noted_at < recently or not note.waits_for:
+                last.add(source)
+            else:
+                open_.extend(note.waits_for)
+        return last, seen or set(sources)
+
+    def _look_once_more(self, sources: Collection[int], context: int | None) -> None:
+        """What is here already is given also when the deadline has passed."""
+        before = sum(self._received)
+        self.channel.wait(sources, 0)
+        if sum(self._received) == before:
+            self._raise_if_over(sources, context)
+            raise PeerLost(self.culprits(sources), "it said nothing until the deadline")
+
+    def _raise_if_over(self, sources: Collection[int], context: int | None) -> None:
+        if self._ended:
+            raise Aborted(self.channel.rank, self._ended)
+        if context is not None and (failure := self.failures.get(context)):
+            raise failure
+        if before := self.lost.intersection(sources):
+            raise PeerLost(before, "it was lost before")
+        for source in sources:
+            if why := self._gone.get(source):
+                raise PeerLost((source,), why)
+
+    def _raise_if_silent(self, sources: Collection[int], since: float) -> None:
+        if not self._silent(sources, since):
+            return
+        self.channel.wait(sources, 0)  # this rank may have been the one that stood still
+        if silent := self._silent(sources, since):
+            raise PeerLost(silent, f"no sign of life for {self.channel.patience_s:g} s")
+
+    def _silent(self, sources: Collection[int], since: float) -> list[int]:
+        """Who was not heard of for longer than a beating heart allows, in this wait."""
+        before = time.monotonic() - self.channel.patience_s
+        return [each for each in sources if max(self._heard_at[each], since) < before]
+
+    def _raise_if_elsewhere(self, sources: Collection[int], own: Which | None) -> None:
+        """Ranks that wait for each other in different calls would wait until the deadline."""
+        for source in sources:
+            theirs = self._notes[source][1].which if source in self._notes else None
+            if own is None or theirs is None or theirs == own:
+                continue
+            if (theirs.context, theirs.number) == (own.context, own.number):
+                raise different_calls(self.channel.rank, own, source, theirs)
+
+    def _note(self, source: int, raw: bytes) -> None:
+        with suppress(struct.error, ValueError):  # of a damaged beat only that it came counts
+            self._notes[source] = time.monotonic(), Note.read(raw)
+
+    def _deliver_about_group(self, frame: Frame) -> None:
+        header = frame.header
+        if header.operation == Operation.LEAVE:
+            done, self._gone[header.source] = frame.value()
+            if done:
+                self.done.add(header.source)
+        elif header.operation == Operation.FAILED:
+            self.failures.setdefault(header.context, read_failure(header.source, frame.value()))
+        elif header.operation == Operation.SHRINK:
+            self.about_survivors.append(frame)
+
+
+def in_another_call(rank: int, header: Header) -> ProtocolError:
+    """What to say of a rank that waits for a message of one that is in a collective."""
+    name = Operation(header.operation).name.lower()
+    return ProtocolError(
+        f"rank {rank} waits for a message of rank {header.source}, which is in call "
+        f"{header.number} ({name}): the ranks call different operations"
+    )
+
+
+def different_calls(rank: int, own: Which, other: int, theirs: Which) -> ProtocolError:
+    """What to say of ranks that do not make the same call."""
+    if own[:3] == theirs[:3]:
+        return ProtocolError(
+            f"rank {other} makes {theirs} with another root, reduction or size than rank {rank}: "
+            "the ranks do not run the same program"
+        )
+    return ProtocolError(
+        f"rank {rank} is in {own} and rank {other} in {theirs}: "
+        "the ranks call different operations"
+    )
+
+
+class Note(NamedTuple):
+    """What a beat says: for whom a rank waits, and in which call."""
+
+    waits_for: tuple[int, ...]
+    which: Which | None
+
+    def write(self) -> bytes:
+        """As it travels."""
+        which = _WHICH.pack(*(self.which or _NOT_IN_A_CALL))
+        return which + struct.pack(f"!{len(self.waits_for)}H", *self.waits_for)
+
+    @classmethod
+    def read(cls, raw: bytes) -> Note:
+        """The reverse of `write`.
+
+        Raises:
+            struct.error: these bytes are no note.
+        """
+        which = Which._make(_WHICH.unpack_from(raw))
+        ranks = struct.unpack(f"!{(len(raw) - _WHICH.size) // 2}H", raw[_WHICH.size :])
+        return cls(ranks, None if which == _NOT_IN_A_CALL else which)
+
+
+_WHICH: Final = struct.Struct("!IBIH")
+_NOT_IN_A_CALL: Final = Which(0, 0, 0, 0)
+
+
+def write_failure(error: FmiError) -> Encoded:
+    """An error as other ranks are told of it."""
+    lost = list(error.ranks) if isinstance(error, PeerLost) else []
+    aborted = error.rank if isinstance(error, Aborted) else None
+    why = error.why if isinstance(error, PeerLost | Aborted) else str(error)
+    return Encoded(frames.Kind.OBJECT, b"", msgpack.packb([lost, aborted, why]))
+
+
+def read_failure(source: int, told: Any) -> FmiError:
+    """The error that `source` told of."""
+    lost, aborted, why = told
+    if lost:
+        return PeerLost(lost, f"rank {source} reports: {why}")
+    if aborted is not None:
+        return Aborted(aborted, why)
+    return ProtocolError(f"rank {source} reports: {why}")
