@@ -106,9 +106,7 @@ class Call:
                     del waiting[member]
             if not waiting:
                 return frames
-            self._mailbox.await_from(
-                tuple(waiting), self._context, self._deadline, self._which
-            )
+            self._mailbox.await_from(tuple(waiting), self._context, self._deadline, self._which)
 
     def _check(self, frame: Frame, source: int, steps: Collection[int]) -> None:
         header = frame.header

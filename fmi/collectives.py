@@ -54,8 +54,7 @@ def barrier(call: Call) -> None:
 def bcast(call: Call, encoded: Encoded | None, root: int) -> Encoded:
     """The root's message to all: whole down a tree; when large, announced there and segmented."""
     parent, children = _tree(call, root)
-    if parent is None:
-        assert encoded is not None
+    if encoded is not None:  # the root
         large = call.size > 2 and len(encoded.payload) > SEGMENT
         if not large:
             for child in children:
@@ -65,7 +64,7 @@ def bcast(call: Call, encoded: Encoded | None, root: int) -> Encoded:
         for child in children:
             call.send(child, announced, _ANNOUNCED)
         return _pass_on(call, encoded, root)
-    frame = call.recv(parent, _WHOLE, _ANNOUNCED)
+    frame = call.recv(parent if parent is not None else root, _WHOLE, _ANNOUNCED)
     step = frame.header.tag & 0xFFFF
     got = Encoded(frame.header.kind, frame.description, frame.payload)
     for child in children:
@@ -83,9 +82,7 @@ def gather(call: Call, encoded: Encoded, root: int) -> list[Encoded] | None:
             call.send(root, encoded)
             return None
         frames = call.recv_each([rank for rank in range(call.size) if rank != root])
-        return [
-            encoded if rank == root else _as_encoded(frames[rank]) for rank in range(call.size)
-        ]
+        return [encoded if rank == root else _as_encoded(frames[rank]) for rank in range(call.size)]
     parent, children = _tree(call, root)
     parts = {call.rank: encoded}
     for frame in call.recv_each(children).values():
@@ -98,9 +95,8 @@ def gather(call: Call, encoded: Encoded, root: int) -> list[Encoded] | None:
 
 def scatter(call: Call, parts: Sequence[Encoded] | None, root: int) -> Encoded:
     """The root's n-th message to rank n."""
-    if call.rank != root:
+    if parts is None:
         return _as_encoded(call.recv(root))
-    assert parts is not None
     for dest in call.others():
         call.send(dest, parts[dest])
     return parts[root]
@@ -143,8 +139,7 @@ def reduce(call: Call, array: NDArray[Any], op: Op, root: int) -> NDArray[Any] |
         _fold_blocks(call, encoded, array, op, out, to=(root,))
         return out
     parts = gather_alike(call, encoded, root)
-    if out is not None:
-        assert parts is not None
+    if out is not None and parts is not None:
         fold_into(out, [_array(each) for each in parts], op)
     return out
 
@@ -268,9 +263,7 @@ def _pass_on(call: Call, encoded: Encoded, root: int) -> Encoded:
     return encoded
 
 
-def _exchange(
-    call: Call, parts: Sequence[Encoded], like: Encoded | None = None
-) -> list[Encoded]:
+def _exchange(call: Call, parts: Sequence[Encoded], like: Encoded | None = None) -> list[Encoded]:
     """Every rank sends its n-th part to rank n."""
     for dest in call.others():
         call.send(dest, parts[dest], _BLOCK)
@@ -279,8 +272,7 @@ def _exchange(
         for source, frame in frames.items():
             call.check_like(source, _as_encoded(frame), like)
     return [
-        parts[rank] if rank == call.rank else _as_encoded(frames[rank])
-        for rank in range(call.size)
+        parts[rank] if rank == call.rank else _as_encoded(frames[rank]) for rank in range(call.size)
     ]
 
 
@@ -323,9 +315,7 @@ def _fold_blocks(
             _take_into(frame, bytes_of(result[cuts[source]]))
 
 
-def _receive_into(
-    call: Call, source: int, into: NDArray[Any], whole: Encoded, step: int
-) -> None:
+def _receive_into(call: Call, source: int, into: NDArray[Any], whole: Encoded, step: int) -> None:
     view = bytes_of(into)
     call.expect(source, view, step)
     frame = call.recv(source, step)

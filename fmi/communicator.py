@@ -191,13 +191,9 @@ class Communicator:
         with Call(self, Operation.ALLTOALL) as call:
             parts = self._one_each(objs)
             got = collectives.alltoall(call, [encode(each) for each in parts])
-            return [
-                parts[r] if r == self.rank else decode(*each) for r, each in enumerate(got)
-            ]
+            return [parts[r] if r == self.rank else decode(*each) for r, each in enumerate(got)]
 
-    def alltoallv(
-        self, array: NDArray[Any], counts: Sequence[int] | None = None
-    ) -> NDArray[Any]:
+    def alltoallv(self, array: NDArray[Any], counts: Sequence[int] | None = None) -> NDArray[Any]:
         """Give the next `counts[n]` rows to rank n; returns the rows that came, in rank order."""
         rows = np.split(array, np.cumsum(self._counts(len(array), counts))[:-1])
         return self._joined(self.alltoall(rows))
@@ -220,9 +216,7 @@ class Communicator:
                 return collectives.reduce(call, obj, op, root)
             return collectives.reduce_values(call, obj, op, root)
 
-    def allreduce(
-        self, obj: Any, op: Op | Function = SUM, out: NDArray[Any] | None = None
-    ) -> Any:
+    def allreduce(self, obj: Any, op: Op | Function = SUM, out: NDArray[Any] | None = None) -> Any:
         """Fold every rank's `obj`; every rank gets the result. `out` may be `obj` itself."""
         with Call(self, Operation.ALLREDUCE, code_of(op)) as call:
             if isinstance(op, Op) and isinstance(obj, np.ndarray):
@@ -241,9 +235,7 @@ class Communicator:
     ) -> NDArray[Any]:
         """Fold every rank's array; rank n gets the n-th part of the rows of the result."""
         with Call(self, Operation.REDUCE_SCATTER, code_of(op)) as call:
-            return collectives.reduce_scatter(
-                call, array, self._counts(len(array), counts), op
-            )
+            return collectives.reduce_scatter(call, array, self._counts(len(array), counts), op)
 
     def scan(self, obj: Any, op: Op | Function = SUM) -> Any:
         """Fold of this rank's `obj` and those of all ranks before it."""
@@ -318,6 +310,7 @@ class Communicator:
                 f"rank {self._ranks[header.source]} takes part in call {header.number} "
                 f"({Operation(header.operation).name.lower()}), which rank {self.rank} never made"
             )
+
     def __enter__(self) -> Self:
         return self
 
@@ -494,7 +487,8 @@ def _into(out: NDArray[Any], frame: Frame) -> NDArray[Any]:
         raise ProtocolError(
             f"the message is not an array of {out.dtype}, shape {out.shape}, as `out` is"
         )
-    if not isinstance(frame.payload, memoryview) or frame.payload.obj is not out:
+    in_place = isinstance(frame.payload, memoryview) and id(frame.payload.obj) == id(out)
+    if not in_place:
         np.copyto(out, frame.value())
     return out
 

@@ -247,6 +247,4 @@ def _read_array(code: int, raw: bytes) -> Any:
 
 def beat_head(run: bytes, source: int, note: bytes) -> bytes:
     """The header of a beat: a sign of life outside of the order of messages."""
-    return HEADER.pack(
-        MAGIC, run, 0, Operation.BEAT, Kind.BYTES, source, 0, 0, 0, 0, len(note)
-    )
+    return HEADER.pack(MAGIC, run, 0, Operation.BEAT, Kind.BYTES, source, 0, 0, 0, 0, len(note))

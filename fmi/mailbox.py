@@ -268,11 +268,13 @@ class Mailbox:
         Raises:
             ProtocolError: all `sources` are in one.
         """
+        parts: deque[Frame] | None = None
         for source in sources:
             parts = self._calls.get((context, source))
             if not parts:
                 return
-        raise in_another_call(self.channel.rank, parts[0].header)
+        if parts:
+            raise in_another_call(self.channel.rank, parts[0].header)
 
     def leftovers(self, context: int) -> Iterator[Frame]:
         """Parts of collectives that nobody took; survivors may be late for each other."""
@@ -324,7 +326,7 @@ class Mailbox:
     def culprits(self, sources: Collection[int]) -> tuple[int, ...]:
         """Whom a wait for `sources` is really for, as far as their beats tell.
 
-        A rank that says that it waits itself is not to blame: one that says nothing, or is busy, is.
+        A rank that says that it waits is not to blame; one that says nothing, or is busy, is.
         """
         return tuple(sorted(self._chain(sources)[0] or set(sources)))
 
@@ -419,8 +421,7 @@ def different_calls(rank: int, own: Which, other: int, theirs: Which) -> Protoco
             "the ranks do not run the same program"
         )
     return ProtocolError(
-        f"rank {rank} is in {own} and rank {other} in {theirs}: "
-        "the ranks call different operations"
+        f"rank {rank} is in {own} and rank {other} in {theirs}: the ranks call different operations"
     )
 
 

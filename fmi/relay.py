@@ -36,7 +36,6 @@ class Pairs:
         """
         pair = (min(rank, other), max(rank, other))
         who, first = self._waiting.pop(pair, (rank, visitor))
-        first.left = _nothing
         if who != rank:
             self._join(pair, first, visitor)
             return
@@ -147,7 +146,3 @@ class _End(asyncio.Protocol):
         self.other.transport.close()
         self._visitor.connection_lost(error)
         self._join.end_if_closed()
-
-
-def _nothing() -> None:
-    pass

@@ -134,14 +134,16 @@ class Rendezvous:
         if self._closing or len(self._visitors) > self._max_connections:
             visitor.abort()
         elif len(self._strangers) > self.limits.max_strangers:
-            next(iter(self._strangers)).abort()
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.abort()
 
     def introduced(self, visitor: Visitor, message: Message) -> None:
         """See `Desk.introduced`."""
         self._strangers.pop(visitor, None)
         try:
             request = _read(message)
-        except (LookupError, TypeError, ValueError, ArithmeticError):
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
             visitor.refuse("this cannot be read: ranks and rendezvous must run the same release")
             return
         try:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from fmi.call import Call
 from fmi.deadline import Deadline
 from fmi.errors import PeerLost, ProtocolError
 from fmi.frames import Operation, decode, encode
@@ -92,7 +91,7 @@ class _tolerant:  # noqa: N801  reads as a verb where it is used
     def __init__(self, ranks: Communicator, tag: int) -> None:
         self._ranks, self._tag, self._number = ranks, tag, ranks.next_call()
 
-    def __enter__(self) -> _tolerant:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
@@ -250,9 +249,7 @@ def _await_decision(
     return None
 
 
-def _take_in(
-    ranks: Communicator, joined: dict[int, int]
-) -> tuple[list[int], int] | None:
+def _take_in(ranks: Communicator, joined: dict[int, int]) -> tuple[list[int], int] | None:
     """What arrived: reports are noted, a decision is returned."""
     mailbox, own = ranks.mailbox, ranks.members[ranks.rank]
     while mailbox.about_survivors:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from nat import missing as missing_for_networks
 
 from fmi.rendezvous import Rendezvous
 
@@ -12,19 +13,32 @@ SURVEY_DATA = Path(
 )
 
 
+NO_NETWORKS = missing_for_networks()
+
+
 def pytest_report_header():
-    if SURVEY_DATA.is_dir():
-        return f"survey data: {SURVEY_DATA}"
-    return (
-        f"survey data: none at {SURVEY_DATA}; tests on real survey packets are not collected "
+    survey_data = (
+        f"survey data: {SURVEY_DATA}"
+        if SURVEY_DATA.is_dir()
+        else f"survey data: none at {SURVEY_DATA}; tests on real survey packets are not collected "
         "(set LOOKBACK_TEST_DATA to a folder that holds them)"
     )
+    networks = (
+        f"networks of their own: not possible here, {NO_NETWORKS}; tests behind NATs are not "
+        "collected"
+        if NO_NETWORKS
+        else "networks of their own: made by the tests behind NATs"
+    )
+    return [survey_data, networks]
 
 
 def pytest_collection_modifyitems(config, items):
-    if SURVEY_DATA.is_dir():
-        return
-    absent = [item for item in items if item.get_closest_marker("survey_data")]
+    absent = [
+        item
+        for item in items
+        if (item.get_closest_marker("survey_data") and not SURVEY_DATA.is_dir())
+        or ("internet" in item.fixturenames and NO_NETWORKS)
+    ]
     config.hook.pytest_deselected(items=absent)
     items[:] = [item for item in items if item not in absent]
 

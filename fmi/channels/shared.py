@@ -73,8 +73,8 @@ def _claim(folder: Path, rank: int) -> None:
     _CLAIMS[path] = descriptor
 
 
-def _path(folder: Path, rank: int) -> str:
-    path = str(folder / f"{rank}.socket")
+def _path(folder: Path, rank: int) -> Path:
+    path = folder / f"{rank}.socket"
     if len(os.fsencode(path)) > _PATH_LIMIT:
         raise NoNetwork(f"the path {folder} is too long for a socket: take one below /tmp")
     return path
@@ -83,12 +83,13 @@ def _path(folder: Path, rank: int) -> str:
 def _listen(folder: Path, rank: int, size: int) -> socket.socket:
     path = _path(folder, rank)
     with suppress(FileNotFoundError):
-        os.unlink(path)
+        path.unlink()
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        listening.bind(path + ".new")
+        new = path.with_suffix(".new")
+        listening.bind(str(new))
         listening.listen(size)
-        os.rename(path + ".new", path)  # who finds it can call it
+        new.rename(path)  # who finds it can call it
     except OSError as error:
         listening.close()
         raise NoNetwork(f"rank {rank} cannot listen in {folder} ({error})") from None
@@ -102,7 +103,7 @@ def _call(folder: Path, rank: int, other: int, size: int, deadline: Deadline) ->
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(deadline.left())
-            connection.connect(path)
+            connection.connect(str(path))
             connection.sendall(rank.to_bytes(4, "big") + size.to_bytes(4, "big"))
             connection.settimeout(None)
         except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):

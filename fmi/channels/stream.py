@@ -51,7 +51,7 @@ class StreamChannel:
     ) -> None:
         self.rank, self.size, self.run = rank, size, run
         self._peers = {
-            other: (_TlsPeer if isinstance(each, ssl.SSLSocket) else _Peer)(other, each)
+            other: _TlsPeer(other, each) if isinstance(each, ssl.SSLSocket) else _Peer(other, each)
             for other, each in sockets.items()
         }
         self._by_descriptor = {peer.socket.fileno(): peer for peer in self._peers.values()}

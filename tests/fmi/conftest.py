@@ -6,12 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import botocore.session
 import pytest
-import servers
+from stores import BUCKET, s3_server, store, through_redis, through_s3, valkey_server
 
 import fmi
 from fmi.rendezvous import Rendezvous
+
+__all__ = ["s3_server", "store", "through_redis", "through_s3", "valkey_server"]
 
 CHANNELS = ["memory", "shared", "direct", "relay", "redis", "s3"]
 
@@ -28,29 +29,6 @@ def in_threads():
             )
 
     return in_threads
-
-
-@pytest.fixture(scope="session")
-def valkey():
-    """A Valkey server."""
-    with servers.valkey() as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def bucket():
-    """How to reach a bucket of a server that speaks S3."""
-    with servers.s3() as running:
-        reach = {"endpoint_url": running.url, "region": "us-east-1"}
-        with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("AWS_ACCESS_KEY_ID", "test")
-            environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
-            client = botocore.session.get_session().create_client(
-                "s3", endpoint_url=running.url, region_name="us-east-1"
-            )
-            client.create_bucket(Bucket="group")
-            client.close()
-            yield {"bucket": "group", **reach}
 
 
 @dataclass
@@ -103,11 +81,11 @@ def meeting_over(name, request, folders):
     if name == "shared":
         return Meeting(name, lambda *_: fmi.Shared(Path(folders.mktemp("shared"))))
     if name == "redis":
-        url = request.getfixturevalue("valkey").url
+        url = request.getfixturevalue("valkey_server").url
         return Meeting(name, lambda *_: fmi.Redis(url))
     if name == "s3":
-        where = request.getfixturevalue("bucket")
-        return Meeting(name, lambda *_: fmi.S3(**where), slow=4.0)
+        url = request.getfixturevalue("s3_server").url
+        return Meeting(name, lambda *_: fmi.S3(BUCKET, endpoint_url=url), slow=4.0)
     meets = request.getfixturevalue("rendezvous")
     kind = {"direct": fmi.Direct, "relay": fmi.Relay}[name]
     return Meeting(name, lambda group, size: kind(meets.address, meets.admit(group, size, 60)))

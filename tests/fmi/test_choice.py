@@ -267,7 +267,7 @@ async def test_real_channels_are_measured_and_chosen_from(
     if "shared" in others:
         ways["shared"] = fmi.Shared(tmp_path)
     if "redis" in others:
-        ways["redis"] = Redis(request.getfixturevalue("valkey").url)
+        ways["redis"] = Redis(request.getfixturevalue("valkey_server").url)
     if "s3" in others:
         ways["s3"] = S3(**request.getfixturevalue("bucket"))
     over = [fmi.Memory(size), *(ways[name] for name in others)]
@@ -341,9 +341,9 @@ def test_a_wrong_argument_ends_with_2_and_a_sentence(arguments, said, capsys):
     assert said in capsys.readouterr().err
 
 
-def test_explain_measures_with_processes_of_its_own(valkey):
+def test_explain_measures_with_processes_of_its_own(valkey_server):
     command = [sys.executable, "-m", "fmi", "explain", "--measure", "--direct", "--shared"]
-    command += ["--redis", valkey.url, "--ranks", "4", "--bytes", "64KiB", "--json"]
+    command += ["--redis", valkey_server.url, "--ranks", "4", "--bytes", "64KiB", "--json"]
     ended = subprocess.run(command, check=False, capture_output=True, timeout=60)
     assert ended.returncode == 0, ended.stderr
     said = json.loads(ended.stdout)

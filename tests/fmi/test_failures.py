@@ -188,7 +188,7 @@ async def test_survivors_shrink_twice(meeting):
                 return "left, too"
             with pytest.raises(fmi.PeerLost):
                 ranks.allgather(1)
-            ranks = ranks.shrink()  # noqa: PLW2901
+            ranks = ranks.shrink()
         return ranks.rank, ranks.size, ranks.allreduce(5)
 
     got = await meeting.run(4, program)

@@ -12,7 +12,6 @@ from contextlib import suppress
 import pytest
 from recording import Rank
 from servers import behind_tls, valkey
-from stores import *  # noqa: F403
 
 from fmi.channels.redis import PART, Redis
 from fmi.channels.resp import Connection, command

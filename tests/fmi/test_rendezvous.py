@@ -265,7 +265,7 @@ def storm(address, count):
     return silent
 
 
-async def test_a_storm_of_strangers_holds_no_group_up(rendezvous, in_threads):
+async def test_a_storm_of_strangers_holds_no_group_up(rendezvous, in_threads, caplog):
     """A thousand strangers and a hundred wrong tokens, while one group meets and another comes."""
     address = rendezvous.address
     early, late = rendezvous.admit("early", 8, 30), rendezvous.admit("late", 8, 30)
@@ -292,6 +292,7 @@ async def test_a_storm_of_strangers_holds_no_group_up(rendezvous, in_threads):
     assert time.monotonic() - started < 1
     for each in silent:
         each.close()
+    assert not caplog.records  # an exception that nobody expected would be logged
 
 
 async def test_who_does_not_say_who_it_is_must_go_when_others_come(in_threads):

@@ -10,7 +10,6 @@ import pytest
 from botocore.exceptions import ClientError
 from recording import Rank
 from servers import s3
-from stores import *  # noqa: F403
 from stores import BUCKET, client_of
 
 from fmi.channels.bucket import Bucket

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import pytest
 from recording import Rank
-from stores import *  # noqa: F403
 
 from fmi.channels import redis, s3
 from fmi.channels.bucket import Bucket
