@@ -15,7 +15,7 @@ import orjson
 
 from dispatcher.errors import InvocationError, LaneStopped
 from dispatcher.invokers import Answer, Invoker
-from fmi.rendezvous import Rendezvous
+from fmi.meeting.rendezvous import Rendezvous
 from workers.errors import WireError
 from workers.wire import Item, Verdict, decode_verdicts, encode_items
 

@@ -26,7 +26,7 @@ from dispatcher.night import Night
 from dispatcher.settings import Settings
 from dispatcher.triage import Triage
 from dispatcher.writer import Writer
-from fmi.rendezvous import Rendezvous
+from fmi.meeting.rendezvous import Rendezvous
 from ingest.codecs import Decoder
 from ingest.schemas import open_schemas
 from ingest.sources import open_source

@@ -3,18 +3,19 @@
     with fmi.connect_blocking("group-7", rank, size, fmi.Direct(address, token)) as ranks:
         total = ranks.allreduce(work(ranks.bcast(job)))
 
-Knows nothing of astronomy, and usable on its own. `fmi.rendezvous.Rendezvous` is run by whoever
+Knows nothing of astronomy, and usable on its own. `fmi.Rendezvous` is run by whoever
 starts the ranks.
 """
 
 from fmi.aio import AsyncCommunicator
-from fmi.calibration import calibrate
 from fmi.channels.direct import Direct, Relay
 from fmi.channels.memory import Memory
 from fmi.channels.redis import Redis
 from fmi.channels.s3 import S3
 from fmi.channels.shared import Shared
-from fmi.choice import Choice, Workload
+from fmi.choosing.calibration import calibrate
+from fmi.choosing.decision import Choice, Workload
+from fmi.choosing.models import Costs
 from fmi.communicator import ANY_SOURCE, ANY_TAG, Communicator, Status
 from fmi.connecting import connect, connect_blocking
 from fmi.errors import (
@@ -26,9 +27,9 @@ from fmi.errors import (
     ProtocolError,
     Refused,
 )
-from fmi.models import Costs
+from fmi.meeting.rendezvous import Limits, Rendezvous
+from fmi.meeting.tls import Tls
 from fmi.reductions import BAND, BOR, BXOR, LAND, LOR, LXOR, MAX, MIN, PROD, SUM, Op
-from fmi.tls import Tls
 
 __all__ = [
     "ANY_SOURCE",
@@ -52,6 +53,7 @@ __all__ = [
     "Costs",
     "Direct",
     "FmiError",
+    "Limits",
     "Memory",
     "NoNetwork",
     "Op",
@@ -60,6 +62,7 @@ __all__ = [
     "Redis",
     "Refused",
     "Relay",
+    "Rendezvous",
     "Shared",
     "Status",
     "Tls",

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final
 
-from fmi import local
 from fmi.channels.protocol import Transport
 from fmi.channels.shared import Shared
-from fmi.choice import Choice, Workload, choose
+from fmi.choosing import local
+from fmi.choosing.decision import Choice, Workload, choose
+from fmi.choosing.explain import explained
+from fmi.choosing.models import DEFAULTS, Costs
+from fmi.choosing.traffic import OPERATIONS
 from fmi.errors import FmiError
-from fmi.explain import explained
-from fmi.models import DEFAULTS, Costs
-from fmi.traffic import OPERATIONS
 
 _UNITS: Final[dict[str, int]] = {"": 1, "b": 1} | {
     f"{letter}{kind}": base ** (power + 1)

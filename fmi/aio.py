@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from numpy.typing import NDArray
 
-from fmi.choice import Choice
+from fmi.choosing.decision import Choice
 from fmi.communicator import ANY_SOURCE, ANY_TAG, Communicator, Status
 from fmi.reductions import SUM, Function, Op
 

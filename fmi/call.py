@@ -142,5 +142,5 @@ def _name(operation: int) -> str:
 def _what(encoded: Encoded) -> str:
     if encoded.kind != Kind.ARRAY:
         return "an object that is no array"
-    dtype, shape = described(encoded.description)
+    dtype, shape, _ = described(encoded.description)
     return f"an array of {dtype}, shape {shape}"

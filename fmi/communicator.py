@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fmi import collectives, survivors
 from fmi.call import Call
 from fmi.channels.protocol import Channel
-from fmi.choice import Choice
+from fmi.choosing.decision import Choice
 from fmi.deadline import Deadline
 from fmi.errors import Aborted, FmiError, PeerLost, ProtocolError
 from fmi.frames import (

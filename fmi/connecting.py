@@ -10,12 +10,12 @@ from types import TracebackType
 from typing import Any, Final
 
 from fmi.aio import AsyncCommunicator
-from fmi.candidates import open_and_choose
 from fmi.channels.protocol import Transport
-from fmi.choice import Hint, Workload, check_hint
+from fmi.choosing.candidates import open_and_choose
+from fmi.choosing.decision import Hint, Workload, check_hint
+from fmi.choosing.models import Costs
 from fmi.communicator import Communicator
 from fmi.deadline import Deadline
-from fmi.models import Costs
 
 _ANYTHING: Final = Workload()
 

@@ -12,6 +12,7 @@ of each direction, so that a lost or doubled one shows. Integers are big-endian.
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
@@ -131,7 +132,7 @@ class Encoded(NamedTuple):
 
 
 _DESCRIPTIONS: dict[tuple[np.dtype[Any], tuple[int, ...]], bytes] = {}
-_DESCRIBED: dict[bytes, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+_DESCRIBED: dict[bytes, tuple[np.dtype[Any], tuple[int, ...], int]] = {}
 _REMEMBERED: Final = 4096  # shapes; a program has few, and more cost only their time
 
 
@@ -163,7 +164,9 @@ def decode(kind: int, description: bytes, payload: Buffer) -> Any:
     """
     try:
         if kind == _ARRAY:
-            dtype, shape = described(description)
+            dtype, shape, size = described(description)
+            if len(payload) != size:
+                raise ValueError(f"an array of {size} bytes came with {len(payload)}")
             return np.ndarray(shape, dtype, payload)
         if kind == _BYTES:
             return bytes(payload)
@@ -182,14 +185,19 @@ def describe(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     return known
 
 
-def described(description: bytes) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Dtype and shape of a description."""
+def described(description: bytes) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Dtype, shape and bytes of a described array.
+
+    Raises:
+        ValueError: there is no such array.
+    """
     known = _DESCRIBED.get(description)
     if known is None:
         name, shape = msgpack.unpackb(description)
-        known = np.dtype(name), tuple(shape)
-        if known[0].hasobject:
-            raise ValueError("an array of Python objects")
+        dtype, shape = np.dtype(name), tuple(shape)
+        if dtype.hasobject or not all(isinstance(n, int) and n >= 0 for n in shape):
+            raise ValueError(f"an array of {dtype}, shape {shape}")
+        known = dtype, shape, dtype.itemsize * math.prod(shape)
         if len(_DESCRIBED) < _REMEMBERED:
             _DESCRIBED[description] = known
     return known

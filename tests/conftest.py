@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from nat import missing as missing_for_networks
 
-from fmi.rendezvous import Rendezvous
+from fmi.meeting.rendezvous import Rendezvous
 
 SURVEY_DATA = Path(
     os.environ.get("LOOKBACK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from fmi.rendezvous import Rendezvous
+from fmi.meeting.rendezvous import Rendezvous
 
 GROUP_LIVES_S: Final = 3600.0
 START_S: Final = 10.0

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fmi.channels.stream import StreamChannel
 from fmi.deadline import Deadline
 from fmi.frames import run_id
-from fmi.mesh import Ways, open_mesh
-from fmi.tls import Tls
+from fmi.meeting.mesh import Ways, open_mesh
+from fmi.meeting.tls import Tls
 
 
 @dataclass(frozen=True, slots=True)

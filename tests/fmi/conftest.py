@@ -10,7 +10,7 @@ import pytest
 from stores import BUCKET, s3_server, store, through_redis, through_s3, valkey_server
 
 import fmi
-from fmi.rendezvous import Rendezvous
+from fmi.meeting.rendezvous import Rendezvous
 
 __all__ = ["s3_server", "store", "through_redis", "through_s3", "valkey_server"]
 
@@ -68,9 +68,22 @@ async def rendezvous():
     await made.close()
 
 
-@pytest.fixture(params=CHANNELS)
+def pytest_generate_tests(metafunc):
+    """Each channel in turn, with groups of several sizes where a test asks for a `size`."""
+    chosen = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "meeting" not in metafunc.fixturenames or "meeting" in chosen:
+        return
+    if "size" not in metafunc.fixturenames:
+        metafunc.parametrize("meeting", CHANNELS, indirect=True)
+        return
+    # A message through S3 takes several requests: one size is enough to show that it is a channel.
+    cases = [(each, size) for each in CHANNELS for size in ([3] if each == "s3" else [1, 2, 3, 8])]
+    metafunc.parametrize(("meeting", "size"), cases, indirect=["meeting"])
+
+
+@pytest.fixture
 def meeting(request, tmp_path_factory):
-    """Each of the channels in turn."""
+    """One of the channels."""
     return meeting_over(request.param, request, tmp_path_factory)
 
 

@@ -14,9 +14,8 @@ from delayed import Delayed, on_all
 import fmi
 from fmi.__main__ import main
 from fmi.channels.redis import Redis
-from fmi.channels.s3 import S3
-from fmi.choice import Choice, Workload, choose
-from fmi.models import DEFAULTS
+from fmi.choosing.decision import Choice, Workload, choose
+from fmi.choosing.models import DEFAULTS
 
 MIB = 1 << 20
 ALL = {name: DEFAULTS[name] for name in ("direct", "redis", "s3")}
@@ -269,7 +268,7 @@ async def test_real_channels_are_measured_and_chosen_from(
     if "redis" in others:
         ways["redis"] = Redis(request.getfixturevalue("valkey_server").url)
     if "s3" in others:
-        ways["s3"] = S3(**request.getfixturevalue("bucket"))
+        ways["s3"] = request.getfixturevalue("through_s3")
     over = [fmi.Memory(size), *(ways[name] for name in others)]
 
     def program(ranks):

@@ -7,15 +7,6 @@ import pytest
 
 import fmi
 
-SIZES = [1, 2, 3, 8]
-
-
-@pytest.fixture(params=SIZES)
-def size(request, meeting):
-    if meeting.name == "s3" and request.param > 3:
-        return 4  # each message takes a store several requests
-    return request.param
-
 
 def arrays(rank):
     """Below and above where algorithms change, and not a multiple of the ranks."""
@@ -271,7 +262,8 @@ async def test_two_groups_at_once_do_not_see_each_other(meeting):
 
 
 @pytest.mark.parametrize("ranks_count", [17, 20])
-async def test_more_ranks_than_a_root_talks_to_itself(ranks_count, rendezvous):
+@pytest.mark.parametrize("meeting", ["memory", "direct"], indirect=True)
+async def test_more_ranks_than_a_root_talks_to_itself(meeting, ranks_count):
     """Trees and dissemination: their shape depends on the number of ranks alone."""
 
     def program(ranks):
@@ -287,14 +279,11 @@ async def test_more_ranks_than_a_root_talks_to_itself(ranks_count, rendezvous):
             ranks.scan(np.array([1]))[0],
         )
 
-    from conftest import Meeting
-
-    memory = Meeting("memory", lambda _, size: fmi.Memory(size))
     folded = 1
     for mine in range(2, ranks_count + 1):
         folded = (2 * folded + mine) % 1009
     everybody = list(range(ranks_count))
-    for rank, got in enumerate(await memory.run(ranks_count, program, 30)):
+    for rank, got in enumerate(await meeting.run(ranks_count, program, 30)):
         assert got == (
             199_999.0,
             everybody if rank == ranks_count - 2 else None,

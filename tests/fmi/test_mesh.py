@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from fmi import lines, mesh, pairing, tokens
+from fmi.meeting import lines, mesh, pairing, tokens
 from fmi.deadline import Deadline
 from fmi.errors import NoNetwork, PeerLost
-from fmi.greeting import greet
-from fmi.lines import Line, Switchboard
-from fmi.meeting import Member
-from fmi.mesh import Ways, open_mesh
-from fmi.pairing import Pairing
-from fmi.rendezvous import Rendezvous
+from fmi.meeting.card import Member
+from fmi.meeting.greeting import greet
+from fmi.meeting.lines import Line, Switchboard
+from fmi.meeting.mesh import Ways, open_mesh
+from fmi.meeting.pairing import Pairing
+from fmi.meeting.rendezvous import Rendezvous
 
 ALL_WAYS = pytest.mark.parametrize("ways", Ways)
 

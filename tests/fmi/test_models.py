@@ -10,10 +10,10 @@ import pytest
 from delayed import Delayed, on_all
 
 import fmi
-from fmi.calibration import BURST, LARGE, Measured, calibrate, combine
-from fmi.choice import Workload, choose
-from fmi.models import DEFAULTS, GIB_SECOND_DOLLARS, UNKNOWN
-from fmi.traffic import OPERATIONS, traffic
+from fmi.choosing.calibration import BURST, LARGE, Measured, calibrate, combine
+from fmi.choosing.decision import Workload, choose
+from fmi.choosing.models import DEFAULTS, GIB_SECOND_DOLLARS, UNKNOWN
+from fmi.choosing.traffic import OPERATIONS, traffic
 
 MIB = 1 << 20
 FREE = fmi.Costs(latency_s=0, byte_s=0, message_s=0)

@@ -10,8 +10,8 @@ from nat import Internet, Nat
 
 from fmi.deadline import Deadline
 from fmi.errors import PeerLost
-from fmi.mesh import Ways, open_mesh
-from fmi.rendezvous import Rendezvous
+from fmi.meeting.mesh import Ways, open_mesh
+from fmi.meeting.rendezvous import Rendezvous
 
 SERVER, FIRST, SECOND = "198.51.100.1", "198.51.100.2", "198.51.100.3"
 INSIDE = "10.0.0.2"  # every machine that is behind a NAT, as it is with functions

@@ -110,7 +110,7 @@ def where(request, rendezvous, tmp_path):
             folder.mkdir()
             return [over, str(folder)]
         if over == "redis":
-            return [over, request.getfixturevalue("valkey").url]
+            return [over, request.getfixturevalue("valkey_server").url]
         return [over, rendezvous.address, rendezvous.admit(group, size, 170)]
 
     return where

@@ -12,11 +12,11 @@ import pytest
 
 from fmi.deadline import Deadline
 from fmi.errors import FmiError, PeerLost, Refused
-from fmi.lines import Line, Switchboard
-from fmi.meeting import Counter, Member
-from fmi.mesh import Ways, open_mesh
-from fmi.pairing import Pairing
-from fmi.rendezvous import Limits, Rendezvous
+from fmi.meeting.card import Counter, Member
+from fmi.meeting.lines import Line, Switchboard
+from fmi.meeting.mesh import Ways, open_mesh
+from fmi.meeting.pairing import Pairing
+from fmi.meeting.rendezvous import Limits, Rendezvous
 
 
 async def until(condition, within_s=5.0):

@@ -9,13 +9,13 @@ from functools import partial
 
 import pytest
 
-from fmi import tokens
+from fmi.meeting import tokens
 from fmi.deadline import Deadline
 from fmi.errors import PeerLost, Refused
-from fmi.meeting import packed
-from fmi.mesh import open_mesh
-from fmi.rendezvous import Limits, Rendezvous
-from fmi.visitors import Visitor
+from fmi.meeting.card import packed
+from fmi.meeting.mesh import open_mesh
+from fmi.meeting.rendezvous import Limits, Rendezvous
+from fmi.meeting.visitors import Visitor
 
 SECRET = b"s" * 32
 

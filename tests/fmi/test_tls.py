@@ -11,11 +11,11 @@ import trustme
 
 from fmi.deadline import Deadline
 from fmi.errors import ChannelBroken, FmiError, PeerLost, Refused
-from fmi.mesh import Ways, open_mesh
-from fmi.relay import _End
-from fmi.rendezvous import Limits, Rendezvous
-from fmi.tls import Tls
-from fmi.visitors import Visitor
+from fmi.meeting.mesh import Ways, open_mesh
+from fmi.meeting.relay import _End
+from fmi.meeting.rendezvous import Limits, Rendezvous
+from fmi.meeting.tls import Tls
+from fmi.meeting.visitors import Visitor
 
 
 def files(authority, folder):

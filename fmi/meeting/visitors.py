@@ -14,8 +14,8 @@ from typing import Protocol, cast
 
 import orjson
 
-from fmi.meeting import LENGTH, Address, Message, packed, signed
-from fmi.tls import Envelope
+from fmi.meeting.card import LENGTH, Address, Message, packed, signed
+from fmi.meeting.tls import Envelope
 
 
 class Desk(Protocol):

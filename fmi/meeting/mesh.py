@@ -15,10 +15,10 @@ from typing import Final
 
 from fmi.deadline import Deadline
 from fmi.errors import NoNetwork, PeerLost, Refused
-from fmi.lines import Line, Switchboard, Talk, new_socket, resolved
-from fmi.meeting import Address, Card, Counter, Member, Message
-from fmi.pairing import Pairing, Ways
-from fmi.tls import Tls
+from fmi.meeting.card import Address, Card, Counter, Member, Message
+from fmi.meeting.lines import Line, Switchboard, Talk, new_socket, resolved
+from fmi.meeting.pairing import Pairing, Ways
+from fmi.meeting.tls import Tls
 
 __all__ = ["Ways", "open_mesh"]
 

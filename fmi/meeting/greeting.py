@@ -15,9 +15,9 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from fmi.lines import Line, Talk
-from fmi.meeting import Member, proof
-from fmi.tls import Tls
+from fmi.meeting.card import Member, proof
+from fmi.meeting.lines import Line, Talk
+from fmi.meeting.tls import Tls
 
 _HELLO: Final = struct.Struct("!4sI16s")
 _MAGIC: Final = b"FMIg"

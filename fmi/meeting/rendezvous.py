@@ -1,7 +1,7 @@
 """The rendezvous: where the ranks of a group learn each other's addresses.
 
 Run by whoever starts the ranks. A group exists once it is `admit`ted, and only who knows its
-token gets in. The same server is the relay of ranks that cannot call each other (`fmi.relay`).
+token gets in. The same server is the relay of ranks that cannot call each other (`fmi.meeting.relay`).
 
 It may be restarted while ranks wait: tokens are checked with `secret` alone, and ranks come
 again. A server with the same secret knows every group, except which of them were closed before.
@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from fmi import tokens
 from fmi.errors import Refused
-from fmi.meeting import Address, Card, Message, is_proved
-from fmi.relay import Pairs
-from fmi.tls import Tls
-from fmi.visitors import Visitor
+from fmi.meeting import tokens
+from fmi.meeting.card import Address, Card, Message, is_proved
+from fmi.meeting.relay import Pairs
+from fmi.meeting.tls import Tls
+from fmi.meeting.visitors import Visitor
 
 
 @dataclass(frozen=True, slots=True)

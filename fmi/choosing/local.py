@@ -14,10 +14,10 @@ from typing import Final
 from fmi.channels.direct import Direct
 from fmi.channels.protocol import Transport
 from fmi.channels.shared import Shared
-from fmi.choice import Choice
+from fmi.choosing.decision import Choice
 from fmi.connecting import connect_blocking
 from fmi.errors import ChannelBroken
-from fmi.rendezvous import Rendezvous
+from fmi.meeting.rendezvous import Rendezvous
 
 GROUP: Final = "fmi-explain"
 _DEADLINE_S: Final = 30.0

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fmi.choosing.models import UNKNOWN, Costs
 from fmi.frames import MAX_TAG
-from fmi.models import UNKNOWN, Costs
 
 if TYPE_CHECKING:
     from fmi.communicator import Communicator

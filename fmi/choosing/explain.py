@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from fmi.choice import Choice, seconds_text
+from fmi.choosing.decision import Choice, seconds_text
 
 _MILLION: Final = 1_000_000
 _HEAD: Final = ("channel", "a call", "a million calls", "latency", "bandwidth", "in all", "figures")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, Self, get_args
 
-from fmi.models import Costs
-from fmi.traffic import traffic
+from fmi.choosing.models import Costs
+from fmi.choosing.traffic import traffic
 
 Hint = Literal["fast", "cheap"]
 

@@ -13,7 +13,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Final
 
-from fmi.visitors import Visitor
+from fmi.meeting.visitors import Visitor
 
 _BUFFER: Final = 1 << 18  # bytes under way per direction, beside the kernel's
 

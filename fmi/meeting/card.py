@@ -17,10 +17,10 @@ from typing import Any, Final, NamedTuple, cast
 
 import orjson
 
-from fmi import tokens
 from fmi.errors import Refused
-from fmi.lines import Line, Talk
-from fmi.tls import Tls
+from fmi.meeting import tokens
+from fmi.meeting.lines import Line, Talk
+from fmi.meeting.tls import Tls
 
 LENGTH: Final = struct.Struct("!I")
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}

@@ -17,10 +17,10 @@ from typing import Final, NamedTuple
 
 from fmi.deadline import Deadline
 from fmi.errors import NoNetwork, PeerLost
-from fmi.greeting import greet
-from fmi.lines import READ, Line, Switchboard, Talk, new_socket, resolved
-from fmi.meeting import Address, Card, Counter, Member
-from fmi.tls import Tls
+from fmi.meeting.card import Address, Card, Counter, Member
+from fmi.meeting.greeting import greet
+from fmi.meeting.lines import READ, Line, Switchboard, Talk, new_socket, resolved
+from fmi.meeting.tls import Tls
 
 _STRANGER_S: Final = 0.5  # for an unknown caller to prove who it is
 _MAX_STRANGERS: Final = 64  # at one time, beside one for each rank

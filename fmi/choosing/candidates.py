@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-from fmi.calibration import Measured, combine, is_quick, measure
 from fmi.channels.protocol import Transport
-from fmi.choice import Choice, Hint, Workload, choose
+from fmi.choosing.calibration import Measured, combine, is_quick, measure
+from fmi.choosing.decision import Choice, Hint, Workload, choose
+from fmi.choosing.models import Costs, costs_of
 from fmi.communicator import Communicator
 from fmi.deadline import Deadline
 from fmi.errors import FmiError
-from fmi.models import Costs, costs_of
 
 # All ranks are there when they open a further channel: who is not in it by then will not come.
 _OPENING_S: Final = 5.0

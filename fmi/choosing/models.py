@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from fmi.traffic import Traffic, traffic
+from fmi.choosing.traffic import Traffic, traffic
 
 GIB_SECOND_DOLLARS: Final = 1.66667e-5  # AWS Lambda, eu-central-1
 _HOUR_S: Final = 3600.0
