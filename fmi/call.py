@@ -27,7 +27,7 @@ class Call:
     """
 
     __slots__ = ("_context", "_deadline", "_detail", "_mailbox", "_members", "_number", "_op",
-                 "_ranks", "_which", "rank", "size")  # fmt: skip
+                 "_ranks", "rank", "size")  # fmt: skip
 
     def __init__(self, ranks: Communicator, operation: Operation, detail: int = 0) -> None:
         self.rank, self.size = ranks.rank, ranks.size
@@ -35,7 +35,6 @@ class Call:
         self._members, self._mailbox, self._context = ranks.members, ranks.mailbox, ranks.context
         self._number = ranks.next_call()
         self._deadline = ranks.deadline()
-        self._which = Which(self._context, self._op, self._number, detail)
 
     def __enter__(self) -> Self:
         return self
@@ -51,13 +50,18 @@ class Call:
             if isinstance(error, FmiError):
                 raise self._ranks.failed(error) from None
 
+    def which(self) -> Which:
+        """Which call this is."""
+        return Which(self._context, self._op, self._number, self._detail >> 16)
+
     def others(self) -> list[int]:
         """All other ranks, beginning behind this one, so that not all turn to the same one."""
         return [(self.rank + i) % self.size for i in range(1, self.size)]
 
     def send(self, dest: int, encoded: Encoded, step: int = 0) -> None:
         """Send a part of this call."""
-        self._mailbox.raise_if_failed(self._context)
+        if self._mailbox.failures:
+            self._mailbox.raise_if_failed(self._context)
         self._mailbox.send(
             self._members[dest],
             self._context,
@@ -84,29 +88,36 @@ class Call:
             ProtocolError: it makes another call.
         """
         member = self._members[source]
-        self._mailbox.raise_if_failed(self._context)
+        if self._mailbox.failures:
+            self._mailbox.raise_if_failed(self._context)
         while True:
             frame = self._mailbox.part(self._context, member)
             if frame is not None:
                 self._check(frame, source, steps or (0,))
                 return frame
-            self._mailbox.await_from((member,), self._context, self._deadline, self._which)
+            self._mailbox.await_from((member,), self._context, self._deadline, self)
 
     def recv_each(self, sources: Collection[int], step: int = 0) -> dict[int, Frame]:
         """Wait for one part of each of `sources`."""
+        mailbox, context = self._mailbox, self._context
         waiting = {self._members[source]: source for source in sources}
         frames = dict[int, Frame]()
-        self._mailbox.raise_if_failed(self._context)
+        mailbox.raise_if_failed(context)
+        arrived: Collection[int] = tuple(waiting)
         while True:
-            for member, source in list(waiting.items()):
-                frame = self._mailbox.part(self._context, member)
+            for member in arrived:
+                frame = mailbox.part(context, member) if member in waiting else None
                 if frame is not None:
+                    source = waiting.pop(member)
                     self._check(frame, source, (step,))
                     frames[source] = frame
-                    del waiting[member]
             if not waiting:
                 return frames
-            self._mailbox.await_from(tuple(waiting), self._context, self._deadline, self._which)
+            mailbox.arrivals = arrived = []
+            try:
+                mailbox.await_from(tuple(waiting), context, self._deadline, self)
+            finally:
+                mailbox.arrivals = None
 
     def _check(self, frame: Frame, source: int, steps: Collection[int]) -> None:
         header = frame.header
@@ -115,7 +126,7 @@ class Call:
             if ours and header.tag == self._detail | step % _STEPS:
                 return
         theirs = Which(header.context, header.operation, header.number, header.tag >> 16)
-        raise different_calls(self.rank, self._which, source, theirs)
+        raise different_calls(self.rank, self.which(), source, theirs)
 
     def check_like(self, source: int, got: Encoded, own: Encoded) -> None:
         """See that rank `source` came with an array like ours.

@@ -63,6 +63,8 @@ class Communicator:
         parent: Communicator | None = None,
     ) -> None:
         self._parent = parent
+        if parent:
+            mailbox.parents[context] = parent.context
         self.mailbox, self.members, self.context = mailbox, tuple(members), context
         self.rank, self.size = self.members.index(mailbox.channel.rank), len(self.members)
         self.deadline_s = deadline_s
@@ -299,7 +301,7 @@ class Communicator:
             ProtocolError: another rank took part in a call that this one never made.
         """
         forgotten = None
-        if not self._left and self.context not in self.mailbox.failures:
+        if not self._left and not self.mailbox.failure(self.context):
             with suppress(FmiError):
                 self.mailbox.channel.wait(self._others(), 0)
             forgotten = next(self.mailbox.leftovers(self.context), None)
@@ -346,7 +348,7 @@ class Communicator:
         """The error to raise: all ranks are told, and what another one reported goes first."""
         with suppress(FmiError):
             self.mailbox.channel.wait(self.members, 0)
-        known = self.mailbox.failures.get(self.context, self._with_reason(error))
+        known = self.mailbox.failure(self.context) or self._with_reason(error)
         self._tell(known)
         return self.local(known)
 
@@ -376,7 +378,8 @@ class Communicator:
         if self._parent and isinstance(error, PeerLost):
             self._parent._tell(error)  # noqa: SLF001
         notice = write_failure(error)
-        for member in self.members:
+        # Who was given up may only be slow, and is told, too, when all others know.
+        for member in sorted(self.members, key=self.mailbox.lost.__contains__):
             if member == self.members[self.rank] or self.mailbox.gone(member):
                 continue
             with suppress(FmiError):

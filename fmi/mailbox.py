@@ -13,7 +13,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgpack
 
@@ -56,6 +56,13 @@ class Which(NamedTuple):
         return f"call {self.number} ({Operation(self.operation).name.lower()})"
 
 
+class InCall(Protocol):
+    """What waits for a part of a collective."""
+
+    def which(self) -> Which:
+        """Which call it is."""
+
+
 class Posted(NamedTuple):
     """A receive whose payload is to be written into the caller's memory."""
 
@@ -72,12 +79,13 @@ class Mailbox:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.waiting_for: tuple[int, ...] = ()
-        self.waiting_in: Which | None = None
+        self.waiting_in: InCall | None = None
         self.failures: dict[int, FmiError] = {}  # by context
+        self.parents: dict[int, int] = {}  # contexts that were split from another one
         self.lost: set[int] = set()  # given up: what they say later is never taken for an answer
         self.about_survivors: deque[Frame] = deque()
         self.next_context = 1
-        self._run = channel.run
+        self._rank, self._run = channel.rank, channel.run
         self._sent = [0] * channel.size
         self._received = [0] * channel.size
         self._messages: defaultdict[int, deque[Frame]] = defaultdict(deque)
@@ -87,7 +95,9 @@ class Mailbox:
         self.done: set[int] = set()  # left when their work was done
         self._heard_at = [0.0] * channel.size
         self._notes: dict[int, tuple[float, Note]] = {}  # and when it came
-        self._sending: tuple[int, float] | None = None
+        self._sending_about_group = False
+        self._sending_in, self._sending_since = 0, 0.0
+        self.arrivals: list[int] | None = None  # sources of parts, for who waits for several
         self._ended = ""  # why this rank itself was ended by another thread
         channel.start(self)
 
@@ -132,6 +142,8 @@ class Mailbox:
             self._messages[header.context].append(frame)
         elif operation < _FIRST_OF_GROUP:
             self._calls[header.context, source].append(frame)
+            if self.arrivals is not None:
+                self.arrivals.append(source)
         else:
             self._deliver_about_group(frame)
 
@@ -146,13 +158,12 @@ class Mailbox:
 
     def blocked(self, dest: int) -> None:
         """See `Inbox.blocked`."""
-        sending = self._sending
-        if sending is None:
-            return
         self.waiting_for = (dest,)
+        if self._sending_about_group:
+            return
         if self.failures or self._gone or self._ended:
-            self._raise_if_over((dest,), sending[0])
-        self._raise_if_silent((dest,), sending[1])
+            self._raise_if_over((dest,), self._sending_in)
+        self._raise_if_silent((dest,), self._sending_since)
 
     # What a communicator calls.
 
@@ -166,30 +177,16 @@ class Mailbox:
         encoded: Encoded,
         deadline: Deadline,
     ) -> None:
-        """Send one frame.
+        """Send one frame; what is about the group goes also to a rank that was given up.
 
         Raises:
             PeerLost: `dest` is gone, or takes nothing until the deadline.
         """
-        if dest in self.lost:
+        about_group = operation >= _FIRST_OF_GROUP
+        if dest in self.lost and not about_group:
             raise PeerLost((dest,), "it was lost before")
-        self._sending = context, deadline.since
-        try:
-            self._send(dest, context, operation, number, tag, encoded, deadline)
-        finally:
-            self._sending = None
-            self.waiting_for = ()
-
-    def _send(
-        self,
-        dest: int,
-        context: int,
-        operation: int,
-        number: int,
-        tag: int,
-        encoded: Encoded,
-        deadline: Deadline,
-    ) -> None:
+        self._sending_about_group = about_group
+        self._sending_in, self._sending_since = context, deadline.since
         kind, description, payload = encoded
         sequence = self._sent[dest]
         self._sent[dest] = (sequence + 1) & 0xFFFFFFFF
@@ -199,7 +196,7 @@ class Mailbox:
             context,
             operation,
             kind,
-            self.channel.rank,
+            self._rank,
             tag,
             number,
             sequence,
@@ -208,10 +205,12 @@ class Mailbox:
         )
         if description:
             head += description
-        if dest == self.channel.rank:
+        if dest == self._rank:
             self.deliver(read_header(head), description, bytearray(payload))
-        else:
-            self.channel.send(dest, head, payload, deadline)
+            return
+        self.channel.send(dest, head, payload, deadline)
+        if self.waiting_for:
+            self.waiting_for = ()  # it was blocked
 
     def tell(
         self,
@@ -227,7 +226,7 @@ class Mailbox:
         Raises:
             PeerLost: `dest` is gone, or takes nothing for so long.
         """
-        self._send(dest, context, operation, 0, tag, notice, Deadline.after(seconds))
+        self.send(dest, context, operation, 0, tag, notice, Deadline.after(seconds))
 
     def post(self, source: int, posted: Posted) -> None:
         """Let a frame that will come from `source` be written into the caller's memory."""
@@ -287,7 +286,7 @@ class Mailbox:
         sources: Collection[int],
         context: int | None,
         deadline: Deadline,
-        which: Which | None = None,
+        call: InCall | None = None,
     ) -> None:
         """Wait until something arrives; the caller looks whether it is what it needs.
 
@@ -301,18 +300,26 @@ class Mailbox:
         if now >= deadline.at:
             self._look_once_more(sources, context)
             return
-        self.waiting_for, self.waiting_in = tuple(sources), which
+        self.waiting_for, self.waiting_in = tuple(sources), call
         if now - deadline.since > self.channel.beat_s:
             sources = self._chain(sources)[1]
         self.channel.wait(sources, min(_SLICE_S, deadline.at - now))
         waited_for, self.waiting_for, self.waiting_in = self.waiting_for, (), None
         if time.monotonic() - now >= _SLICE_S:
-            self._raise_if_elsewhere(waited_for, which)
+            self._raise_if_elsewhere(waited_for, call.which() if call else None)
             self._raise_if_silent(waited_for, deadline.since)
+
+    def failure(self, context: int | None) -> FmiError | None:
+        """What ended a communicator; the end of the whole is the end of its parts."""
+        while context is not None:
+            if failure := self.failures.get(context):
+                return failure
+            context = self.parents.get(context)
+        return None
 
     def raise_if_failed(self, context: int) -> None:
         """After a failure nothing goes on in this communicator."""
-        if self.failures and (failure := self.failures.get(context)):
+        if self.failures and (failure := self.failure(context)):
             raise failure
 
     def gone(self, source: int) -> str | None:
@@ -359,7 +366,7 @@ class Mailbox:
     def _raise_if_over(self, sources: Collection[int], context: int | None) -> None:
         if self._ended:
             raise Aborted(self.channel.rank, self._ended)
-        if context is not None and (failure := self.failures.get(context)):
+        if context is not None and (failure := self.failure(context)):
             raise failure
         if before := self.lost.intersection(sources):
             raise PeerLost(before, "it was lost before")

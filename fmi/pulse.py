@@ -31,5 +31,6 @@ class Pulse:
     def _run(self) -> None:
         channel = self._mailbox.channel
         while not self._over.wait(channel.beat_s):
-            note = Note(self._mailbox.waiting_for, self._mailbox.waiting_in)
+            call = self._mailbox.waiting_in
+            note = Note(self._mailbox.waiting_for, call.which() if call else None)
             channel.beat(note.write())

@@ -9,7 +9,9 @@ and a large value goes from the kernel to where it belongs.
 from __future__ import annotations
 
 import select
+import socket
 import ssl
+import struct
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,6 +24,8 @@ from fmi.frames import Buffer
 
 Reply = Any  # int, bytearray, None, or a list of these
 
+_BLOCKS_S: Final = 0.02  # how long a read may wait in the kernel
+_DONTWAIT: Final = socket.MSG_DONTWAIT
 _ROOM: Final = 1 << 16
 _OWED: Final = 64  # replies that may lie unread
 _IN_ONE_PIECE: Final = 1 << 14  # joining so few bytes costs less than handing over a list
@@ -48,7 +52,7 @@ def command(*words: bytes | str | int) -> bytes:
 
 
 class Connection:
-    """Never blocks longer than asked, and never in the kernel. Belongs to one thread.
+    """Never blocks longer than asked. Belongs to one thread.
 
     `usage` counts the commands that were sent, by name.
     """
@@ -57,6 +61,13 @@ class Connection:
         self._server = server
         self._usage = usage
         self._socket = server.connect(deadline)
+        # A library that encrypts holds bytes of its own, so the kernel must not wait for them.
+        self._plain = not isinstance(self._socket, ssl.SSLSocket)
+        if self._plain:
+            self._socket.settimeout(None)
+            self._socket.setsockopt(
+                socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, round(_BLOCKS_S * 1e6))
+            )
         self._arrival = select.poll()
         self._arrival.register(self._socket, select.POLLIN)
         self._room = select.poll()
@@ -260,9 +271,11 @@ class Connection:
 
     def _send(self, parts: list[Buffer]) -> int:
         try:
-            if isinstance(self._socket, ssl.SSLSocket):
+            if not self._plain:
                 return self._socket.send(parts[0])
-            return self._socket.sendmsg(parts)
+            if len(parts) == 1:
+                return self._socket.send(parts[0], _DONTWAIT)
+            return self._socket.sendmsg(parts, (), _DONTWAIT)
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             return 0
         except OSError as error:
@@ -270,22 +283,34 @@ class Connection:
 
     def _receive(self, view: memoryview, seconds: float) -> int:
         """Bytes that came, 0 if none did."""
+        if self._plain and seconds > _BLOCKS_S:  # one system call instead of two
+            count = self._try_receive(view, 0)
+            if count:
+                return count
+            seconds -= _BLOCKS_S
+        while not seconds or self._decrypted() or self._arrival.poll(1000 * seconds):
+            count = self._try_receive(view, _DONTWAIT)
+            if count or not seconds:
+                return count
+        return 0
+
+    def _try_receive(self, view: memoryview, flags: int) -> int:
         try:
-            while not seconds or self._decrypted() or self._arrival.poll(1000 * seconds):
-                try:
-                    if count := self._socket.recv_into(view):
-                        return count
-                    raise ConnectionError("it hung up")
-                except (BlockingIOError, ssl.SSLWantReadError):
-                    if not seconds:
-                        break
+            if self._plain:
+                count = self._socket.recv_into(view, 0, flags)
+            else:
+                count = self._socket.recv_into(view)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return 0
         except OSError as error:
             raise self._gone(error) from error
-        return 0
+        if not count:
+            raise self._gone("it hung up")
+        return count
 
     def _decrypted(self) -> bool:
         """Whether there are bytes that the kernel does not know of any more."""
-        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+        return not self._plain and self._socket.pending() > 0  # type: ignore[attr-defined]
 
     def _odd(self, reply: object) -> ChannelBroken:
         return ChannelBroken(f"the server at {self._server} answers with {reply!r}")

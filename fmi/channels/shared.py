@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 import time
+from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +37,9 @@ class Shared:
         folder = Path(self.folder)
         sockets = dict[int, socket.socket]()
         with ExitStack() as on_failure:
-            _claim(folder, rank)
-            listening = _listen(folder, rank, size)
-            try:
+            claim = _claim(folder, rank)
+            on_failure.callback(os.close, claim)
+            with _listen(folder, rank, size) as listening:
                 for other in range(rank):
                     sockets[other] = _call(folder, rank, other, size, deadline)
                     on_failure.callback(sockets[other].close)
@@ -46,31 +47,43 @@ class Shared:
                     other, connection = _receive(listening, rank, size, sockets, deadline)
                     sockets[other] = connection
                     on_failure.callback(connection.close)
-            finally:
-                listening.close()
             on_failure.pop_all()
-        return StreamChannel(rank, size, run_id(group, str(folder)), sockets)
+        return _SharedChannel(rank, size, run_id(group, str(folder)), sockets, claim)
 
 
-_CLAIMS: dict[Path, int] = {}
+class _SharedChannel(StreamChannel):
+    """Holds the claim to be its rank as long as it is open."""
+
+    def __init__(
+        self, rank: int, size: int, run: bytes, sockets: dict[int, socket.socket], claim: int
+    ) -> None:
+        super().__init__(rank, size, run, sockets)
+        self._claim = claim
+
+    def close(self, deadline: Deadline, given_up: Collection[int] = ()) -> None:
+        """See `Channel.close`."""
+        super().close(deadline, given_up)
+        if self._claim >= 0:
+            os.close(self._claim)
+            self._claim = -1
 
 
-def _claim(folder: Path, rank: int) -> None:
+def _claim(folder: Path, rank: int) -> int:
     """See that no other living process is this rank; the kernel forgets the claims of dead ones."""
     path = folder / f"{rank}.lock"
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        claim = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise NoNetwork(
             f"the folder {folder} cannot be used ({error}): "
             "make one that all ranks of this host can write to"
         ) from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        os.close(descriptor)
+        os.close(claim)
         raise Refused(f"another process is rank {rank} in {folder}: use a folder per run") from None
-    _CLAIMS[path] = descriptor
+    return claim
 
 
 def _path(folder: Path, rank: int) -> Path:

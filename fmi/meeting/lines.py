@@ -128,13 +128,17 @@ class Switchboard:
         """
         self._talks[line] = _Running(talk, failed)
         if within_s is not None:
-            self._talks[line].hurried = True
-            self.later(within_s, lambda: self._too_slow(line))
+            self.hurry(line, within_s)
         self._advance(line)
+
+    def hurry(self, line: Line, within_s: float) -> None:
+        """Give a line so much time from now on, whatever it had before."""
+        self._talks[line].until = time.monotonic() + within_s
+        self.later(within_s, lambda: self._too_slow(line))
 
     def trust(self, line: Line) -> None:
         """Let a line take its time from now on."""
-        self._talks[line].hurried = False
+        self._talks[line].until = None
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         """Do something in a while."""
@@ -166,7 +170,7 @@ class Switchboard:
 
     def _too_slow(self, line: Line) -> None:
         running = self._talks.get(line)
-        if running and running.hurried:
+        if running and running.until is not None and running.until <= time.monotonic():
             self.drop(line)
             running.failed(TimeoutError("it did not answer"))
 
@@ -193,14 +197,14 @@ class Switchboard:
 class _Running:
     """A talk, and what the selector was told about it."""
 
-    __slots__ = ("failed", "fd", "hurried", "talk", "waits_for")
+    __slots__ = ("failed", "fd", "talk", "until", "waits_for")
 
     def __init__(self, talk: Talk[None], failed: Callable[[OSError], None]) -> None:
         self.talk = talk
         self.failed = failed
         self.waits_for = 0
         self.fd = -1
-        self.hurried = False
+        self.until: float | None = None
 
 
 def new_socket(family: int, port: int | None = None, host: str = "") -> socket.socket:

@@ -22,7 +22,8 @@ from fmi.meeting.greeting import greet
 from fmi.meeting.lines import READ, Line, Switchboard, Talk, new_socket, resolved
 from fmi.meeting.tls import Tls
 
-_STRANGER_S: Final = 0.5  # for an unknown caller to prove who it is
+_STRANGER_S: Final = 0.5  # for an unknown caller to say who it is
+_PROVING_S: Final = 5.0  # then for the proof: a far network needs several round trips
 _MAX_STRANGERS: Final = 64  # at one time, beside one for each rank
 _TRY_S: Final = 0.1, 1.0  # how long one of several ways is tried at first, and at last
 _PAUSE_S: Final = 0.1, 0.2  # before the next try: random, so that two do not miss each other
@@ -232,7 +233,11 @@ class Pairing:
 
         def wanted(rank: int) -> bool:
             expected = rank == only if only is not None else 0 <= rank < self._member.size
-            return expected and rank != self._member.rank and rank not in self.open
+            good = expected and rank != self._member.rank and rank not in self.open
+            if good and not calls:
+                # The caller may be done once its proof is on the way, and must be heard then.
+                self._board.hurry(line, _PROVING_S)
+            return good
 
         other = yield from greet(line, self._member, self._tls, calls=calls, wanted=wanted)
         line.other = other

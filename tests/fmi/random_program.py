@@ -283,9 +283,9 @@ def _start(trial, rank):
     pid = os.fork()
     if pid:
         os.close(write)
-        return pid, open(read, "rb", buffering=0)
+        return pid, os.fdopen(read, "rb", buffering=0)
     os.close(read)
-    with open(write, "w", buffering=1) as say:
+    with os.fdopen(write, "w", buffering=1) as say:
         try:
             faulthandler.register(signal.SIGUSR1, file=say)
             print(json.dumps(_run(trial, rank, say)), file=say)
@@ -315,11 +315,12 @@ def _run(trial, rank, say):
                 _go_on(ranks, trial.seed + 1, told)
         told["what"] = "went on" if trial.goes_on else "returned"
     except fmi.PeerLost as lost:
-        told = {"ranks": lost.ranks, "why": lost.why, "raised_at": time.monotonic()} | told
-        told["what"] = "lost"
+        if "raised_at" not in told:
+            told |= {"ranks": lost.ranks, "why": lost.why, "raised_at": time.monotonic()}
+        told["what"] = f"lost {lost}" if trial.goes_on else "lost"
     except WrongValueError as error:
         told |= {"what": "wrong value", "why": str(error)}
-    except BaseException:
+    except BaseException:  # noqa: BLE001  whatever it is, it is told
         told |= {"what": "another error", "why": traceback.format_exc()}
     told["left_at"] = time.monotonic()
     if program:

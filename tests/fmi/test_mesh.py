@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fmi.meeting import lines, mesh, pairing, tokens
 from fmi.deadline import Deadline
 from fmi.errors import NoNetwork, PeerLost
+from fmi.meeting import lines, mesh, pairing, tokens
 from fmi.meeting.card import Member
 from fmi.meeting.greeting import greet
 from fmi.meeting.lines import Line, Switchboard

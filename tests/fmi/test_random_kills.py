@@ -90,7 +90,6 @@ def starter():
         stdout=subprocess.PIPE,
     ) as process:
         yield Starter(process)
-        process.stdin.close()
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +138,8 @@ def complaints(trial, reports):
             wrong.append(told["what"])
         if "ranks" in told and told["ranks"] != [trial.victim]:
             wrong.append(f"it blames {told['ranks']}")
+        if told.get("raised_s", 0) < 0:
+            wrong.append("it raised before anybody was struck")
         if told.get("raised_s", 0) > trial.deadline_s + DEADLINE_MARGIN_S:
             wrong.append(f"it raised after {told['raised_s']:.2f} s")
         if told.get("left_s", 0) - told.get("raised_s", 0) > DEADLINE_MARGIN_S:

@@ -9,9 +9,9 @@ from functools import partial
 
 import pytest
 
-from fmi.meeting import tokens
 from fmi.deadline import Deadline
 from fmi.errors import PeerLost, Refused
+from fmi.meeting import tokens
 from fmi.meeting.card import packed
 from fmi.meeting.mesh import open_mesh
 from fmi.meeting.rendezvous import Limits, Rendezvous
