@@ -62,10 +62,10 @@ class Communicator:
         deadline_s: float,
         parent: Communicator | None = None,
     ) -> None:
+        self.mailbox, self.members, self.context = mailbox, tuple(members), context
         self._parent = parent
         if parent:
             mailbox.parents[context] = parent.context
-        self.mailbox, self.members, self.context = mailbox, tuple(members), context
         self.rank, self.size = self.members.index(mailbox.channel.rank), len(self.members)
         self.deadline_s = deadline_s
         self.choice: Choice | None = None  # why it is on this channel, where there were several
@@ -362,7 +362,7 @@ class Communicator:
         """An error with ranks of this communicator in place of the channel's."""
         if isinstance(error, PeerLost):
             ranks = [self._ranks[each] for each in error.ranks if each in self._ranks]
-            return PeerLost(ranks, error.why)
+            return PeerLost(ranks, error.why, error.ranks)
         if isinstance(error, Aborted):
             return Aborted(self._ranks.get(error.rank, error.rank), error.why)
         return type(error)(*error.args)

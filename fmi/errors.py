@@ -19,11 +19,20 @@ class FmiError(Exception):
 
 
 class PeerLost(FmiError):
-    """Ranks that are gone, or said nothing until the deadline."""
+    """Ranks that are gone, or said nothing until the deadline.
 
-    def __init__(self, ranks: Iterable[int], why: str) -> None:
+    `ranks` are those of the communicator, `in_group` the same as the whole group numbers them. A
+    part of a group ends with the group, also when none of its own ranks is lost: then `ranks` is
+    empty.
+    """
+
+    def __init__(
+        self, ranks: Iterable[int], why: str, in_group: Iterable[int] | None = None
+    ) -> None:
         self.ranks, self.why = tuple(sorted(set(ranks))), why
-        super().__init__(f"lost rank {', '.join(map(str, self.ranks))}: {why}")
+        self.in_group = self.ranks if in_group is None else tuple(sorted(set(in_group)))
+        who = ", ".join(map(str, self.ranks or self.in_group))
+        super().__init__(f"lost rank {who}{'' if self.ranks else ' of the whole group'}: {why}")
 
 
 class Aborted(FmiError):

@@ -40,7 +40,8 @@ class Kind(IntEnum):
     ARRAY = 2
 
 
-_BYTES: Final = int(Kind.BYTES)  # plain numbers where every message passes
+_OBJECT: Final = int(Kind.OBJECT)  # plain numbers where every message passes
+_BYTES: Final = int(Kind.BYTES)
 _ARRAY: Final = int(Kind.ARRAY)
 
 
@@ -165,11 +166,13 @@ def decode(kind: int, description: bytes, payload: Buffer) -> Any:
     try:
         if kind == _ARRAY:
             dtype, shape, size = described(description)
-            if len(payload) != size:
-                raise ValueError(f"an array of {size} bytes came with {len(payload)}")
-            return np.ndarray(shape, dtype, payload)
+            if len(payload) == size:
+                return np.ndarray(shape, dtype, payload)
+            kind = -1
         if kind == _BYTES:
             return bytes(payload)
+        if kind != _OBJECT:
+            raise ProtocolError(f"{len(payload)} bytes came that are not what they say to be")
         return msgpack.unpackb(payload, ext_hook=_read_array, strict_map_key=False)
     except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
         raise ProtocolError(f"a message cannot be read: {error}") from error

@@ -1,7 +1,8 @@
 """The rendezvous: where the ranks of a group learn each other's addresses.
 
 Run by whoever starts the ranks. A group exists once it is `admit`ted, and only who knows its
-token gets in. The same server is the relay of ranks that cannot call each other (`fmi.meeting.relay`).
+token gets in. The same server is the relay of ranks that cannot call each
+other (`relay.py`).
 
 It may be restarted while ranks wait: tokens are checked with `secret` alone, and ranks come
 again. A server with the same secret knows every group, except which of them were closed before.

@@ -71,7 +71,7 @@ async def rendezvous():
 def pytest_generate_tests(metafunc):
     """Each channel in turn, with groups of several sizes where a test asks for a `size`."""
     chosen = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
-    if "meeting" not in metafunc.fixturenames or "meeting" in chosen:
+    if "meeting" not in metafunc.fixturenames or any("meeting" in each for each in chosen):
         return
     if "size" not in metafunc.fixturenames:
         metafunc.parametrize("meeting", CHANNELS, indirect=True)
@@ -98,7 +98,7 @@ def meeting_over(name, request, folders):
         return Meeting(name, lambda *_: fmi.Redis(url))
     if name == "s3":
         url = request.getfixturevalue("s3_server").url
-        return Meeting(name, lambda *_: fmi.S3(BUCKET, endpoint_url=url), slow=4.0)
+        return Meeting(name, lambda *_: fmi.S3(BUCKET, endpoint_url=url), slow=2.5)
     meets = request.getfixturevalue("rendezvous")
     kind = {"direct": fmi.Direct, "relay": fmi.Relay}[name]
     return Meeting(name, lambda group, size: kind(meets.address, meets.admit(group, size, 60)))

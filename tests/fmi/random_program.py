@@ -69,7 +69,7 @@ class Program:
         try:
             yield part
         except fmi.PeerLost as lost:
-            in_the_whole = (self.ranks.members.index(part.members[rank]) for rank in lost.ranks)
+            in_the_whole = (self.ranks.members.index(rank) for rank in lost.in_group)
             raise fmi.PeerLost(in_the_whole, f"in a part: {lost.why}") from None
 
     def check(self, got, expected):
