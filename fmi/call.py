@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fmi.errors import FmiError, ProtocolError
 from fmi.frames import Encoded, Kind, Operation, described
-from fmi.mailbox import Frame, Posted, Which, different_calls
+from fmi.mailbox import Frame, Posted
+from fmi.notes import Which, different_calls
 
 if TYPE_CHECKING:
     from fmi.communicator import Communicator
@@ -45,10 +47,9 @@ class Call:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None:
-            self._mailbox.unpost()
-            if isinstance(error, FmiError):
-                raise self._ranks.failed(error) from None
+        self._mailbox.unpost()
+        if isinstance(error, FmiError):
+            raise self._ranks.failed(error) from None
 
     def which(self) -> Which:
         """Which call this is."""
@@ -80,6 +81,11 @@ class Call:
         tag = self._detail | step % _STEPS
         posted = Posted(self._context, self._op, self._number, tag, view)
         self._mailbox.post(self._members[source], posted)
+
+    def scratch(self, rows: int, like: NDArray[Any]) -> NDArray[Any]:
+        """So many rows of the shape of `like`, for what is not handed out."""
+        view = self._mailbox.scratch(rows * like.nbytes)
+        return np.ndarray((rows, *like.shape), like.dtype, view)
 
     def recv(self, source: int, *steps: int) -> Frame:
         """Wait for the part of `source`, which must be one of `steps` (0 unless said).
@@ -139,11 +145,6 @@ class Call:
                 f"in call {self._number} ({_name(self._op)}) rank {source} takes part with "
                 f"{_what(got)}, rank {self.rank} with {_what(own)}"
             )
-
-
-def empty_view(size: int) -> memoryview:
-    """Memory for `size` bytes, not cleared."""
-    return np.empty(size, np.uint8).data
 
 
 def _name(operation: int) -> str:

@@ -19,9 +19,9 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from fmi.call import NOTHING, Call, empty_view
+from fmi.call import NOTHING, Call
 from fmi.errors import ProtocolError
-from fmi.frames import Buffer, Encoded, Kind, bytes_of, decode, encode
+from fmi.frames import Buffer, Encoded, Kind, bytes_of, decode, empty_view, encode
 from fmi.mailbox import Frame
 from fmi.reductions import Function, Op, fold, fold_into
 
@@ -294,7 +294,7 @@ def _fold_blocks(
     cuts = [slice(a, b) for a, b in itertools.pairwise(borders)]
     mine = cuts[call.rank]
     result = out.reshape(-1) if out is not None else None
-    arrived = np.empty((call.size, mine.stop - mine.start), array.dtype)
+    arrived = call.scratch(call.size, flat[mine])
     arrived[call.rank] = flat[mine]  # a copy: `out` may be `array`
     for source in call.others():
         call.expect(source, bytes_of(arrived[source]), _BLOCK)

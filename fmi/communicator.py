@@ -9,19 +9,15 @@ operations, or the same with arrays that differ, get a `ProtocolError`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmi import collectives, survivors
 from fmi.call import Call
-from fmi.channels.protocol import Channel
-from fmi.choosing.decision import Choice
 from fmi.deadline import Deadline
-from fmi.errors import Aborted, FmiError, PeerLost, ProtocolError
+from fmi.errors import FmiError, ProtocolError
 from fmi.frames import (
     MAX_TAG,
     Kind,
@@ -32,19 +28,18 @@ from fmi.frames import (
     describe,
     encode,
 )
-from fmi.mailbox import Frame, Mailbox, Posted, write_failure
-from fmi.pulse import Pulse
+from fmi.mailbox import Frame, Posted
+from fmi.membership import Membership
 from fmi.reductions import SUM, Function, Op, code_of
 
 ANY_SOURCE: Final = -1
 ANY_TAG: Final = -1
-_TELL_S: Final = 0.25  # to tell one rank of a failure
 _OP_CODES: Final = 16
 _WORTH_POSTING: Final = 4096  # bytes; below, a copy is cheaper
 _SEND: Final = int(Operation.SEND)
 
 
-class Communicator:
+class Communicator(Membership):
     """One rank of a group. A context manager: leaving it leaves the group.
 
     What can be sent: numpy arrays (contiguous ones are not copied; dtype and shape arrive with
@@ -53,31 +48,6 @@ class Communicator:
     thread; only `interrupt` may be called from another.
     """
 
-    def __init__(
-        self,
-        mailbox: Mailbox,
-        pulse: Pulse,
-        members: Sequence[int],
-        context: int,
-        deadline_s: float,
-        parent: Communicator | None = None,
-    ) -> None:
-        self.mailbox, self.members, self.context = mailbox, tuple(members), context
-        self._parent = parent
-        if parent:
-            mailbox.parents[context] = parent.context
-        self.rank, self.size = self.members.index(mailbox.channel.rank), len(self.members)
-        self.deadline_s = deadline_s
-        self.choice: Choice | None = None  # why it is on this channel, where there were several
-        self._pulse, self._calls, self._told, self._left = pulse, 0, False, False
-        self._ranks = {member: rank for rank, member in enumerate(self.members)}
-
-    @classmethod
-    def over(cls, channel: Channel, deadline_s: float) -> Communicator:
-        """The communicator of all ranks on a channel that is open."""
-        mailbox = Mailbox(channel)
-        return cls(mailbox, Pulse(mailbox).start(), range(channel.size), 0, deadline_s)
-
     # Point to point.
 
     def send(self, obj: Any, dest: int, tag: int = 0) -> None:
@@ -85,7 +55,7 @@ class Communicator:
         try:
             if not 0 <= tag <= MAX_TAG:
                 check_tag(tag)
-            member = self._member(dest)
+            member = self.member(dest)
             if self.mailbox.failures:
                 self.mailbox.raise_if_failed(self.context)
             deadline = Deadline.after(self.deadline_s)
@@ -108,14 +78,13 @@ class Communicator:
         try:
             frame = self._receive(source, tag, out)
             if status is not None:
-                status.source = self._ranks[frame.header.source]
+                status.source = self.rank_of[frame.header.source]
                 status.tag = frame.header.tag
-            if out is not None:
-                return _into(out, frame)
-            return decode(frame.header.kind, frame.description, frame.payload)
+            if out is None:
+                return decode(frame.header.kind, frame.description, frame.payload)
+            self.mailbox.unpost()
+            return _into(out, frame)
         except FmiError as error:
-            if out is not None:
-                self.mailbox.unpost()
             raise self.failed(error) from None
 
     def sendrecv(
@@ -129,7 +98,7 @@ class Communicator:
     ) -> Any:
         """Send to one rank and receive from another (or the same), both at the same time."""
         if out is not None and source >= 0 and recvtag >= 0:
-            self._post(self._member(source), recvtag, out)
+            self._post(self.member(source), recvtag, out)
         self.send(obj, dest, sendtag)
         return self.recv(source, recvtag, out)
 
@@ -286,123 +255,8 @@ class Communicator:
         """A barrier for those that are left: all learn who is lost; see `survivors.agree`."""
         return survivors.agree(self, lost, root, wait_s)
 
-    def abort(self, why: str = "abort was called") -> None:
-        """End the work of all ranks: whatever they are in raises `Aborted`, here and there."""
-        self._tell(Aborted(self.mailbox.channel.rank, why))
-
-    def interrupt(self, why: str) -> None:
-        """Let whatever this rank waits for raise `Aborted`. May be called from another thread."""
-        self.mailbox.end(why)
-
-    def close(self) -> None:
-        """Leave the group. What was sent still arrives; waits for that until the deadline.
-
-        Raises:
-            ProtocolError: another rank took part in a call that this one never made.
-        """
-        forgotten = None
-        if not self._left and not self.mailbox.failure(self.context):
-            with suppress(FmiError):
-                self.mailbox.channel.wait(self._others(), 0)
-            forgotten = next(self.mailbox.leftovers(self.context), None)
-        self.leave("it left the group", done=True)
-        if forgotten:
-            header = forgotten.header
-            raise ProtocolError(
-                f"rank {self._ranks[header.source]} takes part in call {header.number} "
-                f"({Operation(header.operation).name.lower()}), which rank {self.rank} never made"
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self.leave(f"it failed: {type(error).__name__}: {error}"[:500])
-
-    # For the rooms of this package.
-
-    def part(
-        self, members: Sequence[int], context: int, parent: Communicator | None = None
-    ) -> Communicator:
-        """A communicator of some of the channel's ranks; `parent` needs all of them."""
-        return Communicator(self.mailbox, self._pulse, members, context, self.deadline_s, parent)
-
-    def deadline(self, wait_s: float | None = None) -> Deadline:
-        """When an operation that begins now must be over."""
-        return Deadline.after(self.deadline_s if wait_s is None else wait_s)
-
-    def next_call(self) -> int:
-        """The number of the next collective: the same on every rank."""
-        self._calls = (self._calls + 1) & 0xFFFFFFFF
-        return self._calls
-
-    def failed(self, error: FmiError) -> FmiError:
-        """The error to raise: all ranks are told, and what another one reported goes first."""
-        with suppress(FmiError):
-            self.mailbox.channel.wait(self.members, 0)
-        known = self.mailbox.failure(self.context) or self._with_reason(error)
-        self._tell(known)
-        return self.local(known)
-
-    def _with_reason(self, error: FmiError) -> FmiError:
-        """What a lost rank said when it left tells more than that it does not answer."""
-        if isinstance(error, PeerLost) and len(error.ranks) == 1:
-            return PeerLost(error.ranks, self.mailbox.gone(error.ranks[0]) or error.why)
-        return error
-
-    def local(self, error: FmiError) -> FmiError:
-        """An error with ranks of this communicator in place of the channel's."""
-        if isinstance(error, PeerLost):
-            ranks = [self._ranks[each] for each in error.ranks if each in self._ranks]
-            return PeerLost(ranks, error.why, error.ranks)
-        if isinstance(error, Aborted):
-            return Aborted(self._ranks.get(error.rank, error.rank), error.why)
-        return type(error)(*error.args)
-
-    def _tell(self, error: FmiError) -> None:
-        """Let all other ranks know, once; who lost a rank of a part lost it for the whole."""
-        self.mailbox.failures.setdefault(self.context, error)
-        if isinstance(error, PeerLost):
-            self.mailbox.lost.update(set(error.ranks) - {self.members[self.rank]})
-        if self._told:
-            return
-        self._told = True
-        if self._parent and isinstance(error, PeerLost):
-            self._parent._tell(error)  # noqa: SLF001
-        notice = write_failure(error)
-        # Who was given up may only be slow, and is told, too, when all others know.
-        for member in sorted(self.members, key=self.mailbox.lost.__contains__):
-            if member == self.members[self.rank] or self.mailbox.gone(member):
-                continue
-            with suppress(FmiError):
-                self.mailbox.tell(member, self.context, Operation.FAILED, notice, _TELL_S)
-
-    def leave(self, why: str, *, done: bool = False) -> None:
-        """Leave the group, and let the others know why."""
-        if self.context or self._left:
-            return  # a part of a group ends with it
-        self._left = True
-        self._pulse.stop()
-        deadline = self.deadline()
-        notice = encode((done, why))
-        for member in self.members:
-            if member in self.mailbox.lost or self.mailbox.gone(member):
-                continue
-            if member != self.members[self.rank]:
-                with suppress(FmiError):
-                    self.mailbox.tell(member, 0, Operation.LEAVE, notice, deadline.left_or_zero())
-        self.mailbox.channel.close(deadline, self.mailbox.lost)
-
     def _receive(self, source: int, tag: int, out: NDArray[Any] | None) -> Frame:
-        member = None if source == ANY_SOURCE else self._member(source)
+        member = None if source == ANY_SOURCE else self.member(source)
         wanted = None if tag == ANY_TAG else tag
         mailbox, context = self.mailbox, self.context
         if mailbox.failures:
@@ -416,7 +270,7 @@ class Communicator:
             self._post(member, wanted, out)
         deadline = self.deadline()
         while True:
-            sources = (member,) if member is not None else self._others()
+            sources = (member,) if member is not None else self.others()
             mailbox.await_from(sources, context, deadline)
             frame = mailbox.message(context, member, wanted)
             if frame is not None:
@@ -424,7 +278,8 @@ class Communicator:
             mailbox.see_that_not_all_are_in_a_call(context, sources)
 
     def _post(self, member: int, tag: int, out: NDArray[Any]) -> None:
-        if out.nbytes >= _WORTH_POSTING and out.flags.c_contiguous and out.flags.writeable:
+        worth_it = out.nbytes >= _WORTH_POSTING and out.flags.c_contiguous and out.flags.writeable
+        if worth_it and not self.mailbox.expects(member):
             self.mailbox.post(member, Posted(self.context, _SEND, 0, tag, bytes_of(out)))
 
     def _scan(self, operation: Operation, obj: Any, op: Op | Function) -> tuple[Any, Any]:
@@ -433,18 +288,8 @@ class Communicator:
                 return collectives.scan(call, obj, op)
             return collectives.scan_values(call, obj, op)
 
-    def _member(self, rank: int) -> int:
-        if not 0 <= rank < self.size:
-            raise ValueError(f"there is no rank {rank}: the group has ranks 0 to {self.size - 1}")
-        return self.members[rank]
-
-    def _others(self) -> tuple[int, ...]:
-        """Of whom a message may still come; all, if of nobody."""
-        others = [each for each in self.members if each != self.members[self.rank]]
-        return tuple(each for each in others if each not in self.mailbox.done) or tuple(others)
-
     def _root(self, root: int) -> int:
-        self._member(root)
+        self.member(root)
         return root
 
     def _one_each(self, objs: Sequence[Any] | None) -> Sequence[Any]:

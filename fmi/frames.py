@@ -228,6 +228,11 @@ def bytes_of(array: NDArray[Any]) -> memoryview:
         return array.reshape(-1).view(np.uint8).data
 
 
+def empty_view(size: int) -> memoryview:
+    """Memory for `size` bytes, not cleared."""
+    return np.empty(size, np.uint8).data
+
+
 _ARRAY_IN_OBJECT: Final = 1
 
 

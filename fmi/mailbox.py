@@ -13,23 +13,22 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, Protocol
-
-import msgpack
+from typing import Any, Final, NamedTuple
 
 from fmi import frames
 from fmi.channels.protocol import Channel
 from fmi.deadline import Deadline
-from fmi.errors import Aborted, FmiError, PeerLost, ProtocolError
+from fmi.errors import Aborted, FmiError, PeerLost
 from fmi.frames import HEADER, MAGIC, Buffer, Encoded, Header, Operation, read_header
+from fmi.notes import InCall, Note, Which, different_calls, in_another_call, read_failure
 
 _SLICE_S: Final = 0.1  # between two looks at who is silent, and at an abort of another thread
 
+_MOST_SCRATCH: Final = 1 << 25  # bytes that are kept from call to call
 _FRESH_BEATS: Final = 3  # an older note says nothing of what its rank does now
 _POINT_TO_POINT: Final = int(Operation.SEND)
 _AMONG_SURVIVORS: Final = int(Operation.SURVIVORS)
 _FIRST_OF_GROUP: Final = int(Operation.FAILED)
-_PREFIX: Final = 4096  # a small payload travels in one piece with its header
 
 
 class Frame(NamedTuple):
@@ -42,25 +41,6 @@ class Frame(NamedTuple):
     def value(self) -> Any:
         """The object that was sent."""
         return frames.decode(self.header.kind, self.description, self.payload)
-
-
-class Which(NamedTuple):
-    """Which collective call a rank is in; `detail` is its root, or what it folds with."""
-
-    context: int
-    operation: int
-    number: int
-    detail: int
-
-    def __str__(self) -> str:
-        return f"call {self.number} ({Operation(self.operation).name.lower()})"
-
-
-class InCall(Protocol):
-    """What waits for a part of a collective."""
-
-    def which(self) -> Which:
-        """Which call it is."""
 
 
 class Posted(NamedTuple):
@@ -97,6 +77,7 @@ class Mailbox:
         self._notes: dict[int, tuple[float, Note]] = {}  # and when it came
         self._sending_about_group = False
         self._sending_in, self._sending_since = 0, 0.0
+        self._scratch = memoryview(b"")
         self.arrivals: list[int] | None = None  # sources of parts, for who waits for several
         self._ended = ""  # why this rank itself was ended by another thread
         channel.start(self)
@@ -232,10 +213,23 @@ class Mailbox:
         """Let a frame that will come from `source` be written into the caller's memory."""
         self._posted[source].append(posted)
 
+    def scratch(self, size: int) -> memoryview:
+        """Memory for parts of one call, good until the next one: fresh pages cost time."""
+        if size > _MOST_SCRATCH:
+            return frames.empty_view(size)
+        if len(self._scratch) < size:
+            self._scratch = frames.empty_view(size)
+        return self._scratch[:size]
+
+    def expects(self, source: int) -> bool:
+        """Whether there is a `post` for a frame of `source`."""
+        return bool(self._posted.get(source))
+
     def unpost(self) -> None:
         """Take `post` back: the memory is the caller's again."""
-        self._posted.clear()
-        self.channel.let_go()
+        if self._posted:
+            self._posted.clear()
+            self.channel.let_go()
 
     def message(self, context: int, source: int | None, tag: int | None) -> Frame | None:
         """Take the first message that fits; None stands for any.
@@ -409,69 +403,3 @@ class Mailbox:
             self.failures.setdefault(header.context, read_failure(header.source, frame.value()))
         elif header.operation == Operation.SHRINK:
             self.about_survivors.append(frame)
-
-
-def in_another_call(rank: int, header: Header) -> ProtocolError:
-    """What to say of a rank that waits for a message of one that is in a collective."""
-    name = Operation(header.operation).name.lower()
-    return ProtocolError(
-        f"rank {rank} waits for a message of rank {header.source}, which is in call "
-        f"{header.number} ({name}): the ranks call different operations"
-    )
-
-
-def different_calls(rank: int, own: Which, other: int, theirs: Which) -> ProtocolError:
-    """What to say of ranks that do not make the same call."""
-    if own[:3] == theirs[:3]:
-        return ProtocolError(
-            f"rank {other} makes {theirs} with another root, reduction or size than rank {rank}: "
-            "the ranks do not run the same program"
-        )
-    return ProtocolError(
-        f"rank {rank} is in {own} and rank {other} in {theirs}: the ranks call different operations"
-    )
-
-
-class Note(NamedTuple):
-    """What a beat says: for whom a rank waits, and in which call."""
-
-    waits_for: tuple[int, ...]
-    which: Which | None
-
-    def write(self) -> bytes:
-        """As it travels."""
-        which = _WHICH.pack(*(self.which or _NOT_IN_A_CALL))
-        return which + struct.pack(f"!{len(self.waits_for)}H", *self.waits_for)
-
-    @classmethod
-    def read(cls, raw: bytes) -> Note:
-        """The reverse of `write`.
-
-        Raises:
-            struct.error: these bytes are no note.
-        """
-        which = Which._make(_WHICH.unpack_from(raw))
-        ranks = struct.unpack(f"!{(len(raw) - _WHICH.size) // 2}H", raw[_WHICH.size :])
-        return cls(ranks, None if which == _NOT_IN_A_CALL else which)
-
-
-_WHICH: Final = struct.Struct("!IBIH")
-_NOT_IN_A_CALL: Final = Which(0, 0, 0, 0)
-
-
-def write_failure(error: FmiError) -> Encoded:
-    """An error as other ranks are told of it."""
-    lost = list(error.ranks) if isinstance(error, PeerLost) else []
-    aborted = error.rank if isinstance(error, Aborted) else None
-    why = error.why if isinstance(error, PeerLost | Aborted) else str(error)
-    return Encoded(frames.Kind.OBJECT, b"", msgpack.packb([lost, aborted, why]))
-
-
-def read_failure(source: int, told: Any) -> FmiError:
-    """The error that `source` told of."""
-    lost, aborted, why = told
-    if lost:
-        return PeerLost(lost, f"rank {source} reports: {why}")
-    if aborted is not None:
-        return Aborted(aborted, why)
-    return ProtocolError(f"rank {source} reports: {why}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Self
 
-from fmi.mailbox import Mailbox, Note
+from fmi.mailbox import Mailbox
+from fmi.notes import Note
 
 
 class Pulse:

@@ -18,13 +18,12 @@ set-up     processes that run and have imported everything are let go at one mom
            last one has its communicator. A new group each time
 
 A figure is the median over all iterations of all rounds. A ratio to a peer is taken round by
-round, of the two medians of a round, and is the median of these. No rank is bound to a core. Both
-ends of a pair that sleep while they wait may come to share one, where a small message costs less
-than half of what it costs between two; whoever looks for messages without sleeping (Open MPI
-always, ours for a moment) keeps a core busy. So a ratio of small messages depends on where the
-kernel has put the peer's ranks: compare the lowest tenths too. And other programs that run
-meanwhile slow Open MPI down most, which flatters ours: a page is worth the quiet it was written
-in.
+round, of the two medians of a round, and is the median of these. Where there are as many
+cores as ranks, each rank has one of its own, as if it were a machine of its own: two that sleep
+while they wait, and share a core, pass a small message in a third of the time. With more ranks than
+cores the kernel decides, and a ratio of small messages depends on where it puts the ranks. Other
+programs that run meanwhile slow Open MPI down most, which flatters ours: a page is worth the quiet
+it was written in.
 
 openmpi      mpi4py over Open MPI, TCP and nothing else (checked: the bytes of an allreduce must
              have gone through the loopback interface)

@@ -7,36 +7,25 @@ in what arrives, so two ranks that send to each other go on in both directions a
 
 from __future__ import annotations
 
-import fcntl
 import select
 import socket
 import ssl
-import struct
-import termios
-import threading
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Final
 
-from fmi.call import empty_view
+from fmi.channels.peers import BLOCKED_S, SPIN_S, Peer, Spin, TlsPeer
 from fmi.channels.protocol import Inbox
 from fmi.deadline import Deadline
 from fmi.errors import FmiError, PeerLost, ProtocolError
-from fmi.frames import HEADER, Buffer, Header, Operation, beat_head, read_header
+from fmi.frames import HEADER, Buffer, Operation, beat_head, empty_view, read_header
 
-_BUFFER: Final = 64 * 1024  # bytes read at once; smaller frames are copied out of it
 _JOINED: Final = 8 * 1024  # up to here one copy is cheaper than a second buffer for the kernel
-_BLOCKED_S: Final = 0.02  # a wait for one peer looks at the others at least this often
-_CLOSED: Final = 7  # a connection that is no more; linux/tcp_states.h
-_SPIN_S: Final = 60e-6
-_FIRST_PAUSE: Final = 8  # waits
-_LONGEST_PAUSE: Final = 1024
 _BLOCKED_LOOK_S: Final = 0.1
 _BROKEN: Final = "its connection broke"
 _LEFT: Final = "it left the group, or died: its connection ended"
 _DONTWAIT: Final = socket.MSG_DONTWAIT
-_WRITE: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _HEADER: Final = HEADER.size
 
 
@@ -51,7 +40,7 @@ class StreamChannel:
     ) -> None:
         self.rank, self.size, self.run = rank, size, run
         self._peers = {
-            other: _TlsPeer(other, each) if isinstance(each, ssl.SSLSocket) else _Peer(other, each)
+            other: TlsPeer(other, each) if isinstance(each, ssl.SSLSocket) else Peer(other, each)
             for other, each in sockets.items()
         }
         self._by_descriptor = {peer.socket.fileno(): peer for peer in self._peers.values()}
@@ -59,7 +48,7 @@ class StreamChannel:
         self._poll = select.poll()
         for descriptor in self._by_descriptor:
             self._poll.register(descriptor, select.POLLIN)
-        self._spin = _Spin()
+        self._spin = Spin()
         self._inbox: Inbox
 
     def start(self, inbox: Inbox) -> None:
@@ -99,7 +88,7 @@ class StreamChannel:
                 try:
                     self._read(peer, 0)
                 except BlockingIOError:
-                    seconds -= _BLOCKED_S
+                    seconds -= BLOCKED_S
                 else:
                     return
         self._look(max(0.0, seconds))
@@ -156,7 +145,7 @@ class StreamChannel:
         for peer in self._peers.values():
             peer.socket.close()
 
-    def _drain(self, peer: _Peer) -> None:
+    def _drain(self, peer: Peer) -> None:
         """Throw away what arrives."""
         try:
             while peer.read(peer.view, _DONTWAIT):
@@ -176,9 +165,9 @@ class StreamChannel:
         for descriptor, _ in self._poll.poll(seconds * 1000):
             self._try_read(self._by_descriptor[descriptor])
 
-    def _read_spinning(self, peer: _Peer) -> bool:
+    def _read_spinning(self, peer: Peer) -> bool:
         """Look again and again for a moment; whether something came."""
-        until = time.perf_counter() + _SPIN_S
+        until = time.perf_counter() + SPIN_S
         while True:
             try:
                 self._read(peer, _DONTWAIT)
@@ -190,13 +179,13 @@ class StreamChannel:
                 self._spin.succeeded()
                 return True
 
-    def _try_read(self, peer: _Peer) -> None:
+    def _try_read(self, peer: Peer) -> None:
         try:  # noqa: SIM105  `suppress` takes as long as the read
             self._read(peer, _DONTWAIT)
         except BlockingIOError:
             pass
 
-    def _read(self, peer: _Peer, flags: int) -> None:
+    def _read(self, peer: Peer, flags: int) -> None:
         """One read, and what follows from it.
 
         Raises:
@@ -223,7 +212,7 @@ class StreamChannel:
         if not count:
             self._end(peer, _LEFT)
 
-    def _parse(self, peer: _Peer) -> None:
+    def _parse(self, peer: Peer) -> None:
         """Deliver the frames in a peer's buffer; a part at its end stays."""
         view, start, end = peer.view, peer.start, peer.end
         while end - start >= _HEADER:
@@ -256,7 +245,7 @@ class StreamChannel:
             view[:rest] = bytes(view[start:end])
         peer.start, peer.end = 0, rest
 
-    def _write_all(self, peer: _Peer, parts: list[memoryview], deadline: Deadline) -> None:
+    def _write_all(self, peer: Peer, parts: list[memoryview], deadline: Deadline) -> None:
         """Write as the peer takes it, and read from all meanwhile. The peer's lock is held."""
         peer.owed = b""
         asked = False
@@ -290,127 +279,12 @@ class StreamChannel:
             if asked and peer.open:
                 self._poll.modify(peer.socket, select.POLLIN)
 
-    def _cut(self, peer: _Peer, why: str) -> PeerLost:
+    def _cut(self, peer: Peer, why: str) -> PeerLost:
         """Send nothing more to a peer: it may have got half a frame. What it sent is read."""
         peer.broken = why
         return PeerLost((peer.rank,), why)
 
-    def _end(self, peer: _Peer, why: str) -> None:
+    def _end(self, peer: Peer, why: str) -> None:
         peer.open = False
         self._poll.unregister(peer.socket)
         self._inbox.left(peer.rank, why)
-
-
-class _Spin:
-    """Whether to look for an answer for a moment before going to sleep.
-
-    To be woken costs more than most answers take, where the peer runs on another core or machine.
-    Where it needs this core, or is busy, looking only takes time from it: after a failure so many
-    waits sleep at once, twice as many each time, half as many after a success.
-    """
-
-    __slots__ = ("_pause", "_skip")
-
-    def __init__(self) -> None:
-        self._pause = self._skip = 0
-
-    def worth(self) -> bool:
-        if self._skip:
-            self._skip -= 1
-            return False
-        return True
-
-    def succeeded(self) -> None:
-        self._pause //= 2
-
-    def failed(self) -> None:
-        self._pause = min(_LONGEST_PAUSE, 2 * self._pause or _FIRST_PAUSE)
-        self._skip = self._pause
-
-
-class _Peer:
-    """One connection, and the frame that is arriving on it."""
-
-    blocks = True
-
-    def __init__(self, rank: int, connection: socket.socket) -> None:
-        self.rank, self.socket = rank, connection
-        self.lock = threading.Lock()  # for writing: a beat must not come between two halves
-        self.owed = b""  # the rest of a beat that found no room
-        self.wrote = False
-        self.broken = ""
-        self.open = True
-        self.view = memoryview(bytearray(_BUFFER))
-        self.start = self.end = 0
-        self.header: Header | None = None
-        self.description = b""
-        self.target = memoryview(b"")
-        self.filled = 0
-        connection.settimeout(None)
-        connection.setsockopt(
-            socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, int(_BLOCKED_S * 1e6))
-        )
-
-    def read(self, into: memoryview, flags: int) -> int:
-        return self.socket.recv_into(into, 0, flags)
-
-    def write(self, data: bytes) -> int:
-        return self.socket.send(data, _WRITE)
-
-    def write_parts(self, parts: list[memoryview]) -> int:
-        return self.socket.sendmsg(parts, (), _WRITE)
-
-    def pending(self) -> bool:
-        """Whether there is something to read that the kernel does not know of."""
-        return False
-
-    def unsent(self) -> bool:
-        """Whether the other machine does not have all yet."""
-        if self.socket.family == socket.AF_UNIX:
-            return False  # what was written is in the other's queue
-        try:
-            state = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-            unsent = fcntl.ioctl(self.socket, termios.TIOCOUTQ, b"\0\0\0\0")
-        except OSError:
-            return False
-        # A connection that the other side reset keeps what was unsent for ever.
-        return state != _CLOSED and unsent != b"\0\0\0\0"
-
-    def let_go(self) -> None:
-        if self.header is not None:
-            kept = empty_view(len(self.target))
-            kept[: self.filled] = self.target[: self.filled]
-            self.target = kept
-
-
-class _TlsPeer(_Peer):
-    """The same, encrypted. Never blocks in the library, which holds bytes of its own."""
-
-    blocks = False
-
-    def __init__(self, rank: int, connection: ssl.SSLSocket) -> None:
-        super().__init__(rank, connection)
-        self._tls = connection
-        self._guard = threading.Lock()  # one at a time in the library; beats come from a thread
-        connection.setblocking(False)
-
-    def read(self, into: memoryview, flags: int) -> int:  # noqa: ARG002
-        with self._guard:
-            try:
-                return self._tls.recv_into(into)
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                raise BlockingIOError from None
-
-    def write(self, data: bytes | memoryview) -> int:
-        with self._guard:
-            try:
-                return self._tls.send(data)
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                raise BlockingIOError from None
-
-    def write_parts(self, parts: list[memoryview]) -> int:
-        return self.write(parts[0])
-
-    def pending(self) -> bool:
-        with self._guard:
-            return self._tls.pending() > 0

@@ -73,11 +73,12 @@ def pytest_generate_tests(metafunc):
     chosen = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
     if "meeting" not in metafunc.fixturenames or any("meeting" in each for each in chosen):
         return
+    channels = getattr(metafunc.module, "CHANNELS", CHANNELS)
     if "size" not in metafunc.fixturenames:
-        metafunc.parametrize("meeting", CHANNELS, indirect=True)
+        metafunc.parametrize("meeting", channels, indirect=True)
         return
     # A message through S3 takes several requests: one size is enough to show that it is a channel.
-    cases = [(each, size) for each in CHANNELS for size in ([3] if each == "s3" else [1, 2, 3, 8])]
+    cases = [(each, size) for each in channels for size in ([3] if each == "s3" else [1, 2, 3, 8])]
     metafunc.parametrize(("meeting", "size"), cases, indirect=["meeting"])
 
 

@@ -93,6 +93,21 @@ async def test_an_array_is_received_in_place(meeting, count):
     assert await meeting.run(2, program) == [(True, 2.0 * size, size), (True, size, 2.0 * size)]
 
 
+async def test_memory_of_an_earlier_receive_is_left_alone(meeting):
+    sizes = [1000, 1000, 50_000, 50_000, 1000, 50_000, 50_000]
+
+    def program(ranks):
+        right, left = (ranks.rank + 1) % ranks.size, (ranks.rank - 1) % ranks.size
+        outs = []
+        for number, size in enumerate(sizes):
+            mine = np.full(size, 10 * ranks.rank + number)
+            outs.append(ranks.sendrecv(mine, right, 1, left, 1, out=np.zeros(size, mine.dtype)))
+        return [sorted(set(out.tolist())) for out in outs]
+
+    for rank, got in enumerate(await meeting.run(3, program)):
+        assert got == [[10 * ((rank - 1) % 3) + number] for number in range(len(sizes))]
+
+
 @pytest.mark.parametrize("other", [np.zeros(3), np.zeros(4, np.float32), b"x" * 32])
 async def test_an_array_of_another_kind_is_not_taken_for_it(meeting, other):
     def program(ranks):
