@@ -22,7 +22,7 @@ _STEPS: Final = 1 << 16
 
 
 class Call:
-    """What an algorithm in `collectives` works with. Ranks are those of the communicator.
+    """What an algorithm works with. Ranks are those of the communicator.
 
     `detail` is what all ranks must agree on besides the operation (the root, or what is folded
     with); it travels in the tag of every message, together with the step of the algorithm.

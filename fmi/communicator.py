@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fmi import collectives, survivors
+from fmi import collectives, reducing, survivors
 from fmi.call import Call
 from fmi.deadline import Deadline
 from fmi.errors import FmiError, ProtocolError
@@ -184,17 +184,17 @@ class Communicator(Membership):
         """
         with Call(self, Operation.REDUCE, self._root(root) * _OP_CODES + code_of(op)) as call:
             if isinstance(op, Op) and isinstance(obj, np.ndarray):
-                return collectives.reduce(call, obj, op, root)
-            return collectives.reduce_values(call, obj, op, root)
+                return reducing.reduce(call, obj, op, root)
+            return reducing.reduce_values(call, obj, op, root)
 
     def allreduce(self, obj: Any, op: Op | Function = SUM, out: NDArray[Any] | None = None) -> Any:
         """Fold every rank's `obj`; every rank gets the result. `out` may be `obj` itself."""
         with Call(self, Operation.ALLREDUCE, code_of(op)) as call:
             if isinstance(op, Op) and isinstance(obj, np.ndarray):
                 result = np.empty_like(obj, order="C") if out is None else _like(out, obj)
-                collectives.allreduce(call, obj, op, result)
+                reducing.allreduce(call, obj, op, result)
                 return result
-            folded = collectives.reduce_values(call, obj, op, 0)
+            folded = reducing.reduce_values(call, obj, op, 0)
             encoded = encode(folded) if self.rank == 0 else None
             return decode(*collectives.bcast(call, encoded, 0))
 
@@ -206,7 +206,7 @@ class Communicator(Membership):
     ) -> NDArray[Any]:
         """Fold every rank's array; rank n gets the n-th part of the rows of the result."""
         with Call(self, Operation.REDUCE_SCATTER, code_of(op)) as call:
-            return collectives.reduce_scatter(call, array, self._counts(len(array), counts), op)
+            return reducing.reduce_scatter(call, array, self._counts(len(array), counts), op)
 
     def scan(self, obj: Any, op: Op | Function = SUM) -> Any:
         """Fold of this rank's `obj` and those of all ranks before it."""
@@ -285,8 +285,8 @@ class Communicator(Membership):
     def _scan(self, operation: Operation, obj: Any, op: Op | Function) -> tuple[Any, Any]:
         with Call(self, operation, code_of(op)) as call:
             if isinstance(op, Op) and isinstance(obj, np.ndarray):
-                return collectives.scan(call, obj, op)
-            return collectives.scan_values(call, obj, op)
+                return reducing.scan(call, obj, op)
+            return reducing.scan_values(call, obj, op)
 
     def _root(self, root: int) -> int:
         self.member(root)

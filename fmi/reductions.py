@@ -3,7 +3,7 @@
 Every reduction of this package gives `((x0 op x1) op x2) op ...`, element by element, whatever
 the operation, the size, the channel or the number of machines: the same program gives the same
 bits, and functions that do not commute, or are not associative, get what they expect. The price
-is that partial results cannot be combined in pairs; what is moved instead is in `collectives`.
+is that partial results cannot be combined in pairs; what is moved instead is in `reducing`.
 """
 
 from __future__ import annotations

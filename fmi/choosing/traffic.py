@@ -1,4 +1,4 @@
-"""What an operation puts on the wire, read off the algorithms in `collectives`.
+"""What an operation puts on the wire, read off the algorithms in `collectives` and `reducing`.
 
 A description in numbers that no channel appears in: how many messages follow one another, how many
 a rank must handle one by one, how many bytes pass the busiest rank, and how much all of it is
@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from fmi.collectives import FLAT, LARGE, SEGMENT
+from fmi.collectives import FLAT, SEGMENT
+from fmi.reducing import LARGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,12 @@ def _reduce(n: int, size: float) -> Traffic:
 
 def _allreduce(n: int, size: float) -> Traffic:
     if size < LARGE:
-        return _allgather(n, size)
-    return _exchange(n, size / n) + _exchange(n, size / n)
+        return _exchange(n, size) if n == 2 else _gather(n, size) + _bcast(n, size)
+    if n & (n - 1):
+        return _exchange(n, size / n) + _exchange(n, size / n)
+    moved = (n - 1) / n * size  # in rounds that double what each has
+    doubling = Traffic(_depth(n), 0, moved, n * moved, n * _depth(n))
+    return _exchange(n, size / n) + doubling
 
 
 def _reduce_scatter(n: int, size: float) -> Traffic:

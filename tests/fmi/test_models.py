@@ -64,8 +64,9 @@ def test_more_bytes_never_take_less(name, operation):
 @pytest.mark.parametrize("name", sorted(DEFAULTS))
 @pytest.mark.parametrize("operation", sorted(set(OPERATIONS) - {"reduce_scatter"}))
 def test_more_ranks_never_take_less(name, operation):
-    """While the algorithm is the same: up to 16 ranks, and above."""
-    for size, sizes in itertools.product((0, 1024, MIB), ((2, 3, 4, 8, 16), (17, 32, 33, 64))):
+    """While the algorithm is the same: up to 16 ranks and above, powers of two and others."""
+    alike = (2, 4, 8, 16), (3, 5, 7, 15), (32, 64, 128), (17, 33, 65)
+    for size, sizes in itertools.product((0, 1024, MIB), alike):
         took = [DEFAULTS[name].seconds(operation, ranks, size) for ranks in sizes]
         assert took == pytest.approx(sorted(took))
 
