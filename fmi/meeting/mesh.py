@@ -24,6 +24,7 @@ __all__ = ["Ways", "open_mesh"]
 
 _BACKOFF_S: Final = 0.02, 0.5  # between two calls of the rendezvous, at first and at last
 _NOBODY_S: Final = 2.0  # who was never reached by then is not there
+_RESTART_S: Final = 5.0  # who was there and is gone for so long does not come back
 _BACKLOG: Final = 1024  # calls that the kernel holds, so that strangers keep no rank waiting
 
 
@@ -91,6 +92,7 @@ class _Opening:
         self._own: Address | None = None  # where this rank listens
         self._met = False
         self._reached = False
+        self._away_since: float | None = None  # the rendezvous, after it was there
         self._nobody_at = time.monotonic() + min(_NOBODY_S, deadline.left_or_zero() / 2)
         self._backoff_s = _BACKOFF_S[0]
 
@@ -123,7 +125,7 @@ class _Opening:
     def _meet(self, line: Line, address: Address) -> Talk[None]:
         counter = Counter(line, self._member, self._tls)
         yield from counter.reach(address)
-        self._reached = True
+        self._reached, self._away_since = True, None
         if self._ways.direct and not self._own:
             self._own = self._listen(line.sock)
         yield from counter.ask(self._patience(), address=self._own)
@@ -177,7 +179,16 @@ class _Opening:
 
     def _broken(self, error: OSError) -> None:
         _check_certificates(error)
-        if not self._reached and time.monotonic() >= self._nobody_at:
+        now = time.monotonic()
+        if self._reached and not self._met:
+            self._away_since = self._away_since or now
+            if now - self._away_since > _RESTART_S:
+                raise Refused(
+                    f"the rendezvous went away while this rank waited ({error}), and did not come "
+                    f"back within {_RESTART_S:g} s: see whether whoever started the group still "
+                    "runs"
+                ) from error
+        if not self._reached and now >= self._nobody_at:
             raise Refused(
                 f"the rendezvous at {'{}:{}'.format(*self._rendezvous)} cannot be reached "
                 f'({error}): give the "host:port" at which this machine sees it, and see that it '

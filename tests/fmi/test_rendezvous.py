@@ -11,6 +11,7 @@ import pytest
 
 from fmi.deadline import Deadline
 from fmi.errors import PeerLost, Refused
+from fmi.meeting import mesh as opening
 from fmi.meeting import tokens
 from fmi.meeting.card import packed
 from fmi.meeting.mesh import open_mesh
@@ -341,6 +342,20 @@ async def test_a_restart_is_tolerated_while_ranks_wait(in_threads):
     (last,) = await in_threads(calls[3])
     assert [*await waiting, last] == everybody(4)
     await second.close()
+
+
+async def test_a_rendezvous_that_does_not_come_back_is_not_waited_for(in_threads, monkeypatch):
+    monkeypatch.setattr(opening, "_RESTART_S", 0.3)
+    first = await start()
+    token = first.admit("g", 3, 30)
+    waiting = asyncio.create_task(in_threads(*all_of(first.address, "g", 3, token)[:2]))
+    await until(lambda: any(len(group._here) == 2 for group in first._groups.values()))
+    await first.close()
+    gone = time.monotonic()
+    for each in await waiting:
+        assert isinstance(each, Refused)
+        assert "did not come back" in str(each)
+    assert time.monotonic() - gone < 3
 
 
 async def test_a_restart_is_tolerated_when_only_some_have_heard_where_the_others_are(
