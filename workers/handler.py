@@ -83,7 +83,8 @@ def _answer_in_group(
     deadline_s = float(group["deadline_s"])
     verdicts: list[Verdict] = []
     try:
-        meeting = fmi.Direct(group["rendezvous"], group["token"])
+        # A dispatcher that went away has taken its groups with it.
+        meeting = fmi.Direct(group["rendezvous"], group["token"], restart_s=0.0)
         with fmi.connect_blocking(
             group["id"], rank, int(group["size"]), meeting, deadline_s=deadline_s
         ) as ranks:

@@ -16,13 +16,15 @@ class Direct:
     """TCP between the ranks, through NATs that keep ports.
 
     `rendezvous` is "host:port", `token` what its `admit` returned for the group. A pair that cannot
-    connect talks through the relay, unless `relay` is False.
+    connect talks through the relay, unless `relay` is False. A rendezvous that goes away while the
+    ranks meet is waited for for `restart_s`.
     """
 
     rendezvous: str
     token: str
     relay: bool = True
     tls: Tls | None = None
+    restart_s: float = 5.0
     name = "direct"
 
     def open(self, group: str, rank: int, size: int, deadline: Deadline) -> StreamChannel:
@@ -38,6 +40,7 @@ class Relay:
     rendezvous: str
     token: str
     tls: Tls | None = None
+    restart_s: float = 5.0
     name = "relay"
 
     def open(self, group: str, rank: int, size: int, deadline: Deadline) -> StreamChannel:
@@ -49,6 +52,14 @@ def _open(
     way: Direct | Relay, group: str, rank: int, size: int, deadline: Deadline, ways: Ways
 ) -> StreamChannel:
     sockets = open_mesh(
-        way.rendezvous, group, rank, size, way.token, deadline, ways=ways, tls=way.tls
+        way.rendezvous,
+        group,
+        rank,
+        size,
+        way.token,
+        deadline,
+        ways=ways,
+        tls=way.tls,
+        restart_s=way.restart_s,
     )
     return StreamChannel(rank, size, run_id(group, way.token), sockets)

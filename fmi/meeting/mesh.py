@@ -24,7 +24,6 @@ __all__ = ["Ways", "open_mesh"]
 
 _BACKOFF_S: Final = 0.02, 0.5  # between two calls of the rendezvous, at first and at last
 _NOBODY_S: Final = 2.0  # who was never reached by then is not there
-_RESTART_S: Final = 5.0  # who was there and is gone for so long does not come back
 _BACKLOG: Final = 1024  # calls that the kernel holds, so that strangers keep no rank waiting
 
 
@@ -38,12 +37,13 @@ def open_mesh(
     *,
     ways: Ways = Ways.DIRECT,
     tls: Tls | None = None,
+    restart_s: float = 5.0,
 ) -> dict[int, socket.socket]:
     """Meet the other ranks at the rendezvous ("host:port") and connect to all of them.
 
     Returns one socket per other rank: blocking, with TCP_NODELAY; an `ssl.SSLSocket` where `tls`
     is given. Both its ends have proved that they know the group's token. `ways` must be the same
-    on all ranks. A rendezvous that is restarted meanwhile is called again.
+    on all ranks. A rendezvous that goes away is called again for `restart_s`.
 
     Raises:
         PeerLost: ranks did not come, or cannot be connected to.
@@ -57,7 +57,7 @@ def open_mesh(
         tls.server(), tls.client()  # a file that is missing is said now
     with Switchboard() as board:
         pairing = Pairing(board, address, member, ways, tls, deadline)
-        opening = _Opening(board, address, member, ways, tls, deadline, pairing)
+        opening = _Opening(board, address, member, ways, tls, deadline, pairing, restart_s)
         try:
             opening.run()
         except BaseException:
@@ -81,7 +81,9 @@ class _Opening:
         tls: Tls | None,
         deadline: Deadline,
         pairing: Pairing,
+        restart_s: float,
     ) -> None:
+        self._restart_s = restart_s
         self._board = board
         self._rendezvous = rendezvous
         self._member = member
@@ -182,10 +184,10 @@ class _Opening:
         now = time.monotonic()
         if self._reached and not self._met:
             self._away_since = self._away_since or now
-            if now - self._away_since > _RESTART_S:
+            if now - self._away_since >= self._restart_s:
                 raise Refused(
                     f"the rendezvous went away while this rank waited ({error}), and did not come "
-                    f"back within {_RESTART_S:g} s: see whether whoever started the group still "
+                    f"back within {self._restart_s:g} s: see whether who started the group still "
                     "runs"
                 ) from error
         if not self._reached and now >= self._nobody_at:

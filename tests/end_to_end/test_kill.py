@@ -63,22 +63,27 @@ def assert_same(found, expected):
 
     A restart puts items into other batches, and the last digits of a sum of floats depend on
     its company: redshifts are compared to 1e-3. Where p(z) has two equal peaks the mode, and the
-    flag that looks at it, may then fall on either.
+    flag that looks at it, may then fall on either. Partitions are read side by side, so of an event
+    that is in two of them either may be the first.
     """
     (rows, letters), (expected_rows, expected_letters) = found, expected
     assert letters == expected_letters
     assert rows.keys() == expected_rows.keys()
-    undecided = 0
+    undecided, elsewhere = 0, set()
     for key, row in rows.items():
         other = expected_rows[key]
         for name, value in row.items():
             if name in ("z_mode", "quality_flag"):
                 undecided += value != pytest.approx(other[name], abs=1e-3)
+            elif name in ("src_partition", "src_offset"):
+                if value != other[name]:
+                    elsewhere.add(key)
             elif isinstance(value, float):
                 assert value == pytest.approx(other[name], abs=1e-3), (key, name)
             else:
                 assert value == other[name], (key, name)
     assert undecided <= 0.02 * len(rows)
+    assert len(elsewhere) <= 0.05 * len(rows)  # fewer are in two partitions
 
 
 @pytest.fixture

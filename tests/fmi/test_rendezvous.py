@@ -11,7 +11,6 @@ import pytest
 
 from fmi.deadline import Deadline
 from fmi.errors import PeerLost, Refused
-from fmi.meeting import mesh as opening
 from fmi.meeting import tokens
 from fmi.meeting.card import packed
 from fmi.meeting.mesh import open_mesh
@@ -344,11 +343,14 @@ async def test_a_restart_is_tolerated_while_ranks_wait(in_threads):
     await second.close()
 
 
-async def test_a_rendezvous_that_does_not_come_back_is_not_waited_for(in_threads, monkeypatch):
-    monkeypatch.setattr(opening, "_RESTART_S", 0.3)
+async def test_a_rendezvous_that_does_not_come_back_is_not_waited_for(in_threads):
     first = await start()
     token = first.admit("g", 3, 30)
-    waiting = asyncio.create_task(in_threads(*all_of(first.address, "g", 3, token)[:2]))
+
+    def meet(rank):
+        open_mesh(first.address, "g", rank, 3, token, Deadline.after(20), restart_s=0.3)
+
+    waiting = asyncio.create_task(in_threads(partial(meet, 0), partial(meet, 1)))
     await until(lambda: any(len(group._here) == 2 for group in first._groups.values()))
     await first.close()
     gone = time.monotonic()
