@@ -23,6 +23,7 @@ from fmi.meeting.tls import Tls
 __all__ = ["Ways", "open_mesh"]
 
 _BACKOFF_S: Final = 0.02, 0.5  # between two calls of the rendezvous, at first and at last
+_CONNECTING_S: Final = 1.0  # for those who have met to connect, when it is gone
 _NOBODY_S: Final = 2.0  # who was never reached by then is not there
 _BACKLOG: Final = 1024  # calls that the kernel holds, so that strangers keep no rank waiting
 
@@ -182,9 +183,11 @@ class _Opening:
     def _broken(self, error: OSError) -> None:
         _check_certificates(error)
         now = time.monotonic()
-        if self._reached and not self._met:
+        if self._reached:
             self._away_since = self._away_since or now
-            if now - self._away_since >= self._restart_s:
+            if self._met and now - self._away_since >= self._restart_s + _CONNECTING_S:
+                raise self._pairing.lost()  # those who have not met will not come any more
+            if not self._met and now - self._away_since >= self._restart_s:
                 raise Refused(
                     f"the rendezvous went away while this rank waited ({error}), and did not come "
                     f"back within {self._restart_s:g} s: see whether who started the group still "
