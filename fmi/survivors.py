@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 GATHER_SHARE: Final = 0.6
 REPORT_SHARE: Final = 0.2
 _DECIDE_SHARE: Final = 0.5  # of what is left, for the survivors to report to the one who decides
-_REPORT, _LIST = 1, 2
+_REPORT: Final = 1
 _JOIN, _DECIDED = 1, 2
 
 

@@ -1,6 +1,7 @@
 """Fixtures that every package's tests share, and where the real survey packets are looked for."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,24 @@ SURVEY_DATA = Path(
     os.environ.get("LOOKBACK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")
 )
 
+IPV6 = "::1"
 
-NO_NETWORKS = missing_for_networks()
+
+def missing_for_ipv6():
+    """Why nothing can listen there; None if it can."""
+    try:
+        socket.create_server((IPV6, 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        return str(error)
+    return None
+
+
+# What a machine may lack, by the fixture that tests ask for, with the reason.
+LACKING = {
+    fixture: why
+    for fixture, why in {"internet": missing_for_networks(), "ipv6": missing_for_ipv6()}.items()
+    if why
+}
 
 
 def pytest_report_header():
@@ -23,13 +40,10 @@ def pytest_report_header():
         else f"survey data: none at {SURVEY_DATA}; tests on real survey packets are not collected "
         "(set LOOKBACK_TEST_DATA to a folder that holds them)"
     )
-    networks = (
-        f"networks of their own: not possible here, {NO_NETWORKS}; tests behind NATs are not "
-        "collected"
-        if NO_NETWORKS
-        else "networks of their own: made by the tests behind NATs"
-    )
-    return [survey_data, networks]
+    return [
+        survey_data,
+        *(f"{fixture}: {why}; its tests are not collected" for fixture, why in LACKING.items()),
+    ]
 
 
 def pytest_collection_modifyitems(config, items):
@@ -37,10 +51,16 @@ def pytest_collection_modifyitems(config, items):
         item
         for item in items
         if (item.get_closest_marker("survey_data") and not SURVEY_DATA.is_dir())
-        or ("internet" in item.fixturenames and NO_NETWORKS)
+        or LACKING.keys() & set(item.fixturenames)
     ]
     config.hook.pytest_deselected(items=absent)
     items[:] = [item for item in items if item not in absent]
+
+
+@pytest.fixture
+def ipv6() -> str:
+    """This machine's own address."""
+    return IPV6
 
 
 @pytest.fixture(scope="session")

@@ -100,6 +100,7 @@ class _Candidates:
         try:
             measured = measure(self._communicator(name, share_s), thorough=thorough)
         except Exception as error:
+            # Whatever it is (a package that is not installed, say), the others wait to hear of it.
             if self.open.get(name) is self._first:
                 raise
             why = f"{type(error).__name__}: {error}"

@@ -58,7 +58,7 @@ def open_mesh(
         tls.server(), tls.client()  # a file that is missing is said now
     with Switchboard() as board:
         pairing = Pairing(board, address, member, ways, tls, deadline)
-        opening = _Opening(board, address, member, ways, tls, deadline, pairing, restart_s)
+        opening = _Opening(pairing, restart_s)
         try:
             opening.run()
         except BaseException:
@@ -73,30 +73,16 @@ def open_mesh(
 class _Opening:
     """One rank's conversation with the rendezvous, and what it begins."""
 
-    def __init__(
-        self,
-        board: Switchboard,
-        rendezvous: Address,
-        member: Member,
-        ways: Ways,
-        tls: Tls | None,
-        deadline: Deadline,
-        pairing: Pairing,
-        restart_s: float,
-    ) -> None:
-        self._restart_s = restart_s
-        self._board = board
-        self._rendezvous = rendezvous
-        self._member = member
-        self._ways = ways
-        self._tls = tls
-        self._deadline = deadline
-        self._pairing = pairing
+    def __init__(self, pairing: Pairing, restart_s: float) -> None:
+        self._pairing, self._restart_s = pairing, restart_s
+        self._board, self._deadline = pairing.board, pairing.deadline
+        self._rendezvous, self._member = pairing.rendezvous, pairing.member
+        self._ways, self._tls = pairing.ways, pairing.tls
         self._own: Address | None = None  # where this rank listens
         self._met = False
         self._reached = False
         self._away_since: float | None = None  # the rendezvous, after it was there
-        self._nobody_at = time.monotonic() + min(_NOBODY_S, deadline.left_or_zero() / 2)
+        self._nobody_at = time.monotonic() + min(_NOBODY_S, self._deadline.left_or_zero() / 2)
         self._backoff_s = _BACKOFF_S[0]
 
     def run(self) -> None:

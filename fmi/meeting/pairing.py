@@ -69,12 +69,12 @@ class Pairing:
         deadline: Deadline,
     ) -> None:
         self.open: dict[int, Line] = {}
-        self._board = board
-        self._rendezvous = rendezvous
-        self._member = member
-        self._ways = ways
-        self._tls = tls
-        self._deadline = deadline
+        self.board = board
+        self.rendezvous = rendezvous
+        self.member = member
+        self.ways = ways
+        self.tls = tls
+        self.deadline = deadline
         self._cards: Mapping[int, Card] = {}
         self._strangers: dict[Line, None] = {}  # the oldest first
         self._why: dict[int, str] = {}
@@ -84,26 +84,26 @@ class Pairing:
         began, self._cards = bool(self._cards), cards
         if began:
             return
-        direct_s = min(_DIRECT_S, _DIRECT_SHARE * self._deadline.left_or_zero())
-        own = cards[self._member.rank].own
-        for other in self._member.others():
+        direct_s = min(_DIRECT_S, _DIRECT_SHARE * self.deadline.left_or_zero())
+        own = cards[self.member.rank].own
+        for other in self.member.others():
             possible = own is not None and cards[other].own is not None
             if possible:
                 self._call(other)
-            if self._ways.relay:
-                self._board.later(direct_s if possible else 0.0, partial(self._relay, other))
+            if self.ways.relay:
+                self.board.later(direct_s if possible else 0.0, partial(self._relay, other))
 
     def take_calls(self, listening: socket.socket) -> None:
         """Let other ranks call, from now on."""
         line = Line(listening)
-        self._board.start(line, self._take_calls(line), lambda _: None)
+        self.board.start(line, self._take_calls(line), lambda _: None)
 
     def lost(self) -> PeerLost:
         """Who is not connected to, and what to do."""
-        missing = [other for other in self._member.others() if other not in self.open]
+        missing = [other for other in self.member.others() if other not in self.open]
         why = "; ".join(sorted({self._why[each] for each in missing if each in self._why}))
         tried = f" (last: {why})" if why else ""
-        if self._ways is Ways.DIRECT:
+        if self.ways is Ways.DIRECT:
             return PeerLost(
                 missing,
                 f"it came to the rendezvous, but there was no connection to it in time{tried}: the "
@@ -133,17 +133,17 @@ class Pairing:
             except OSError as error:
                 if not self._strangers:
                     raise NoNetwork(
-                        f"rank {self._member.rank} cannot take the calls of others ({error}): "
+                        f"rank {self.member.rank} cannot take the calls of others ({error}): "
                         "see that it may open enough files (ulimit -n)"
                     ) from error
                 self._forget_oldest_stranger()
 
     def _greet_caller(self, sock: socket.socket) -> None:
-        if len(self._strangers) >= _MAX_STRANGERS + self._member.size:
+        if len(self._strangers) >= _MAX_STRANGERS + self.member.size:
             self._forget_oldest_stranger()
         line = Line(sock)
         self._strangers[line] = None
-        self._board.start(
+        self.board.start(
             line,
             self._settle(line, calls=False),
             lambda _: self._strangers.pop(line, None),
@@ -153,7 +153,7 @@ class Pairing:
     def _forget_oldest_stranger(self) -> None:
         line = next(iter(self._strangers))
         del self._strangers[line]
-        self._board.drop(line)
+        self.board.drop(line)
 
     def _targets(self, other: int) -> list[_Target]:
         """Where this rank calls the other; nowhere: it waits for a call. Both know both cards.
@@ -162,12 +162,12 @@ class Pairing:
         do so, too, whatever the rendezvous sees. Of two behind different NATs each calls the
         other, from the port that it shows: the first packet out makes the hole for those in.
         """
-        own, theirs = self._cards[self._member.rank], self._cards[other]
+        own, theirs = self._cards[self.member.rank], self._cards[other]
         if own.own is None or theirs.own is None:
             return []
         inside = _Target(theirs.own)
         outside = _Target(theirs.seen, from_our_port=True)
-        first = [inside] if self._member.rank > other else []
+        first = [inside] if self.member.rank > other else []
         if not own.translated and not theirs.translated:
             return first
         if own.seen[0] == theirs.seen[0]:
@@ -186,9 +186,9 @@ class Pairing:
 
         def again(error: OSError) -> None:
             self._why[other] = f"{'{}:{}'.format(*target.address)}: {error}"
-            self._board.later(random.uniform(*_PAUSE_S), lambda: self._call(other, tries + 1))  # noqa: S311
+            self.board.later(random.uniform(*_PAUSE_S), lambda: self._call(other, tries + 1))  # noqa: S311
 
-        own = self._cards[self._member.rank].own
+        own = self._cards[self.member.rank].own
         port = own[1] if own and target.from_our_port else None
         try:
             family, address = resolved(target.address)
@@ -196,11 +196,11 @@ class Pairing:
         except OSError as error:
             again(error)
             return
-        self._board.start(line, self._direct(line, address, other), again, within_s)
+        self.board.start(line, self._direct(line, address, other), again, within_s)
 
     def _direct(self, line: Line, address: Address, other: int) -> Talk[None]:
         yield from line.connect(address)
-        self._board.trust(line)
+        self.board.trust(line)
         yield from self._settle(line, calls=True, only=other)
 
     def _relay(self, other: int, pause_s: float = 0.02) -> None:
@@ -209,22 +209,22 @@ class Pairing:
 
         def again(error: OSError) -> None:
             self._why[other] = f"relay: {error}"
-            self._board.later(pause_s, lambda: self._relay(other, min(2 * pause_s, 0.5)))
+            self.board.later(pause_s, lambda: self._relay(other, min(2 * pause_s, 0.5)))
 
         try:
-            family, address = resolved(self._rendezvous)
+            family, address = resolved(self.rendezvous)
         except OSError as error:
             again(error)
             return
         line = Line(new_socket(family), other)
-        self._board.start(line, self._through_relay(line, address, other), again)
+        self.board.start(line, self._through_relay(line, address, other), again)
 
     def _through_relay(self, line: Line, address: Address, other: int) -> Talk[None]:
-        counter = Counter(line, self._member, self._tls)
+        counter = Counter(line, self.member, self.tls)
         yield from counter.reach(address)
-        yield from counter.ask(self._deadline.left_or_zero(), other=other)
+        yield from counter.ask(self.deadline.left_or_zero(), other=other)
         yield from counter.answer()  # the other is there
-        if self._tls:
+        if self.tls:
             line.bare()
         yield from self._settle(line, calls=True, only=other)
 
@@ -232,18 +232,18 @@ class Pairing:
         """Greet, and agree with the other that this is the connection to be kept."""
 
         def wanted(rank: int) -> bool:
-            expected = rank == only if only is not None else 0 <= rank < self._member.size
-            good = expected and rank != self._member.rank and rank not in self.open
+            expected = rank == only if only is not None else 0 <= rank < self.member.size
+            good = expected and rank != self.member.rank and rank not in self.open
             if good and not calls:
                 # The caller may be done once its proof is on the way, and must be heard then.
-                self._board.hurry(line, _PROVING_S)
+                self.board.hurry(line, _PROVING_S)
             return good
 
-        other = yield from greet(line, self._member, self._tls, calls=calls, wanted=wanted)
+        other = yield from greet(line, self.member, self.tls, calls=calls, wanted=wanted)
         line.other = other
         self._strangers.pop(line, None)
-        self._board.trust(line)
-        if self._member.rank > other:
+        self.board.trust(line)
+        if self.member.rank > other:
             yield from line.read(len(_CHOSEN))
             self._keep(line, other)
             return
@@ -258,6 +258,6 @@ class Pairing:
 
     def _keep(self, line: Line, other: int) -> None:
         self.open[other] = line
-        for each in self._board.lines():
+        for each in self.board.lines():
             if each.other == other and each is not line:
-                self._board.drop(each)
+                self.board.drop(each)

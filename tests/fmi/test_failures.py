@@ -6,10 +6,9 @@ import time
 
 import numpy as np
 import pytest
+from meetings import CHANNELS
 
 import fmi
-
-CHANNELS = ["memory", "shared", "direct", "relay", "redis", "s3"]
 
 
 def is_lost(got, *ranks):

@@ -158,7 +158,7 @@ async def test_a_rank_that_dies_between_meeting_and_connecting_is_named(
     learn = Pairing.learn
 
     def die(self, cards):
-        if self._member.rank == 1:
+        if self.member.rank == 1:
             raise KeyboardInterrupt
         learn(self, cards)
 
@@ -173,7 +173,7 @@ def no_way_between(monkeypatch, first, second):
     targets = Pairing._targets
 
     def some_targets(self, other):
-        pair = {self._member.rank, other}
+        pair = {self.member.rank, other}
         return [] if pair == {first, second} else targets(self, other)
 
     monkeypatch.setattr(Pairing, "_targets", some_targets)

@@ -315,7 +315,7 @@ async def test_a_restart_ends_pairs_but_not_the_opening_of_them(in_threads, monk
     gate, relay = threading.Event(), Pairing._relay
 
     def late(self, other, *rest):
-        if self._member.rank == 1:
+        if self.member.rank == 1:
             gate.wait(5)
         relay(self, other, *rest)
 
