@@ -70,7 +70,7 @@ class StreamChannel:
                 except BlockingIOError:
                     done = 0
                 except OSError as error:
-                    raise self._cut(peer, f"{_BROKEN} ({error})") from None
+                    raise self._broken(peer, error) from None
                 if done < len(data):
                     self._write_all(peer, [memoryview(data)[done:]], deadline)
             else:
@@ -270,7 +270,7 @@ class StreamChannel:
                     return
                 parts[0] = parts[0][done:]
         except OSError as error:
-            raise self._cut(peer, f"{_BROKEN} ({error})") from None
+            raise self._broken(peer, error) from None
         except FmiError:
             # Half of a message may be sent: the rest goes before the next one, or with a beat.
             peer.owed = b"".join(parts)
@@ -279,10 +279,13 @@ class StreamChannel:
             if asked and peer.open:
                 self._poll.modify(peer.socket, select.POLLIN)
 
-    def _cut(self, peer: Peer, why: str) -> PeerLost:
-        """Send nothing more to a peer: it may have got half a frame. What it sent is read."""
-        peer.broken = why
-        return PeerLost((peer.rank,), why)
+    def _broken(self, peer: Peer, error: OSError) -> PeerLost:
+        """Send nothing more to a peer, and read what it said before: that may be the reason."""
+        with suppress(BlockingIOError):
+            while peer.open:
+                self._read(peer, _DONTWAIT)
+        peer.broken = f"{_BROKEN} ({error})"
+        return PeerLost((peer.rank,), peer.broken)
 
     def _end(self, peer: Peer, why: str) -> None:
         peer.open = False

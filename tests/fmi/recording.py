@@ -12,6 +12,7 @@ class Rank:
     def __init__(self, transport, group, rank, size, *, seconds=10.0):
         self.channel = transport.open(group, rank, size, Deadline.after(seconds))
         self.got, self.beats, self.places, self.placed = [], [], [], []
+        self.gone = {}
         self._sent = 0
         self.channel.start(self)
 
@@ -24,6 +25,12 @@ class Rank:
 
     def heard(self, source, note):
         self.beats.append((source, note))
+
+    def left(self, source, why):
+        self.gone[source] = why
+
+    def blocked(self, dest):
+        """Nothing else ends a wait here."""
 
     def send(self, dest, payload, description=b""):
         channel = self.channel
