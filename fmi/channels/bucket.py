@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Final
 
 from fmi.errors import ChannelBroken, FmiError, ProtocolError
@@ -29,13 +30,28 @@ _ADVICE: Final = {
 }
 
 
+def _session() -> Any:
+    """A session that reads what botocore knows of services once a process, not once a client."""
+    import botocore.session
+
+    session = botocore.session.get_session()
+    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    return session
+
+
+@cache
+def _loader(data_path: str | None) -> Any:
+    from botocore.loaders import create_loader
+
+    return create_loader(data_path)
+
+
 class Bucket:
     """Objects below a prefix. `usage` counts requests by operation, repeated ones too."""
 
     def __init__(
         self, name: str, prefix: str, endpoint_url: str | None, region: str | None, parallel: int
     ) -> None:
-        import botocore.session
         from botocore.config import Config
 
         self._name, self._prefix = name, prefix.strip("/") + "/"
@@ -51,7 +67,7 @@ class Bucket:
             s3={"addressing_style": "path"} if endpoint_url else None,
         )
         with self._explained():
-            self._client = botocore.session.get_session().create_client(
+            self._client = _session().create_client(
                 "s3", endpoint_url=endpoint_url, region_name=region, config=config
             )
         self._client.meta.events.register("before-send.s3.*", self._count)

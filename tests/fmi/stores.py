@@ -1,7 +1,6 @@
 """Fixtures: the stores that the channels through a store are tested on, one of each a run."""
 
 import boto3
-import botocore.loaders
 import pytest
 from servers import s3, valkey
 
@@ -20,9 +19,6 @@ def valkey_server():
 @pytest.fixture(scope="session")
 def s3_server():
     with pytest.MonkeyPatch.context() as environment, s3() as server:
-        # Ranks are processes of their own, where each reads botocore's data once.
-        loader = botocore.loaders.create_loader()
-        environment.setattr("botocore.loaders.create_loader", lambda *_: loader)
         environment.setenv("AWS_ACCESS_KEY_ID", "test")
         environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
         environment.setenv("AWS_DEFAULT_REGION", "eu-central-1")
