@@ -1,4 +1,4 @@
-"""The command line: run, demo, reconcile, inspect, train, evaluate, settings.
+"""The command line.
 
 Exit codes: 0 done; 1 it ran and something is wrong (books that do not balance, too many dead
 letters, an inspected event that is one); 2 it could not start (a wrong path, a wrong setting).
@@ -56,6 +56,10 @@ def main() -> None:
         app()
     except LaneStopped as error:
         _complain(str(error), 1)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        _complain("this needs torch, which the service does not: pip install 'lookback[train]'", 2)
     except (DispatcherError, IngestError, SinkError, WorkerError) as error:
         _complain(str(error), 2)
 
@@ -217,33 +221,121 @@ def inspect(
 
 
 @app.command()
+def prepare(
+    sdss: Annotated[Path, typer.Argument(help="Folder with the SDSS files.")],
+    out: Annotated[Path, typer.Option(help="Folder for the datasets.")],
+    seed: Annotated[int, typer.Option(help="Of the renderings.")] = 42,
+) -> None:
+    """Make the training datasets: real quasars, and galaxies, quasars and stars rendered.
+
+    Example: lookback prepare sdss/ --out data/
+    """
+    from workers.training.sdss import prepare as make
+
+    make(sdss, out, seed, on_progress=typer.echo)
+
+
+@app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or a TOML file.")],
-    data: Annotated[Path, typer.Option(help="Folder with the training data.")],
+    data: Annotated[Path, typer.Option(help="Folder with the datasets that the recipe names.")],
     out: Annotated[Path, typer.Option(help="Folder for weights and metrics; resumes there.")],
+    encoder: Annotated[
+        Path | None, typer.Option(help="Pre-trained encoder, for recipes that only fine-tune.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    threads: Annotated[int, typer.Option(help="Threads of the processor.")] = 1,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the model first (needs a C++ compiler).")
+    ] = False,
 ) -> None:
     """Train the model; stopped, the same command goes on where it was.
 
-    Example: lookback train first-light --data sdss/ --out training/
+    Example: lookback train encoder --data data/ --out encoder/ --threads 2
     """
-    from workers.training import train as train_model
+    from workers.training.run import train as train_model
 
-    weights = train_model(recipe, data, out, on_progress=typer.echo)
-    typer.echo(f"weights: {weights}")
+    train_model(
+        recipe,
+        data,
+        out,
+        encoder=encoder,
+        device=device,
+        threads=threads,
+        compiled=compiled,
+        say=typer.echo,
+    )
 
 
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Option(help="Dataset file (npz), as training leaves test.npz.")],
-    weights: Annotated[Path | None, typer.Option(help="Default: the shipped weights.")] = None,
+    dataset: Annotated[Path, typer.Argument(help="Dataset file (npz) of rows not trained on.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(help="A weights file or a shipped model; default: the shipped one."),
+    ] = None,
+    train: Annotated[
+        Path | None, typer.Option(help="Its training rows (npz): adds simple estimators.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Folder for pictures and the table.")] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="metrics.jsonl of the training, for --report.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Print the model's metrics on held-out data as one JSON object.
+    """Compare a model's redshifts with known ones: metrics, calibration, pictures.
 
-    Example: lookback evaluate --data training/test.npz
+    Example: lookback evaluate test.npz --train train.npz --report report/
     """
-    from workers.training import evaluate as evaluate_model
+    from workers.evaluation import report as reports
+    from workers.evaluation.table import evaluate_files
 
-    typer.echo(json.dumps(evaluate_model(weights, data), indent=2))
+    found = evaluate_files(weights, dataset, train)
+    if report:
+        for path in reports.write(found, report, log):
+            typer.echo(f"written: {path}", err=True)
+    if as_json:
+        typer.echo(json.dumps(found.table, allow_nan=False))
+    else:
+        reports.show(found.table, Console())
+
+
+@app.command()
+def estimate(
+    dataset: Annotated[Path, typer.Argument(help="Dataset file (npz).")],
+    to: Annotated[Path, typer.Option(help="Table to write: .parquet or .csv.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(help="A weights file or a shipped model; default: the shipped one."),
+    ] = None,
+    pdf: Annotated[bool, typer.Option(help="Also p(z), as a qp file beside it.")] = False,
+) -> None:
+    """Apply a model to a dataset: one row for each cutout.
+
+    Example: lookback estimate cutouts.npz --to estimates.parquet --pdf
+    """
+    from workers.evaluation.catalogue import estimate_table
+
+    for path in estimate_table(weights, dataset, to, pdf=pdf):
+        typer.echo(f"written: {path}")
+
+
+@app.command(name="import")
+def import_weights(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of torch, or safetensors file.")],
+    to: Annotated[Path, typer.Option("--to", help="Weights file to write (.safetensors).")],
+    name: Annotated[str, typer.Option(help="Name of the model, for the results.")] = "astromae",
+    version: Annotated[str, typer.Option(help="Version of the model.")] = "published",
+) -> None:
+    """Take over published AstroMAE weights; nothing of the file is run.
+
+    Example: lookback import checkpoint.pt --to published.safetensors
+    """
+    from workers.checkpoint import adopt
+
+    identity = adopt(checkpoint, to, name=name, version=version, say=typer.echo)
+    typer.echo(f"{to}: {identity.name}, version {identity.version}, sha256 {identity.sha256}")
+    typer.echo(f"use it with LOOKBACK_WORKERS__WEIGHTS={to}")
 
 
 @app.command()

@@ -135,7 +135,7 @@ class Clerk:
         )
 
 
-def _redshift(estimate: Estimate) -> dict[str, float | int]:
+def _redshift(estimate: Estimate) -> dict[str, float | int | None]:
     return {
         "z_median": estimate.z_median,
         "z_mean": estimate.z_mean,
@@ -145,4 +145,5 @@ def _redshift(estimate: Estimate) -> dict[str, float | int]:
         "z_err95_low": estimate.z_err95_low,
         "z_err95_high": estimate.z_err95_high,
         "quality_flag": estimate.quality_flag,
+        "out_of_domain": estimate.out_of_domain,
     }

@@ -7,11 +7,12 @@ returned, what did not is named with its cause, and `triage` decides what happen
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import orjson
+import structlog
 
 from dispatcher.errors import InvocationError, LaneStopped
 from dispatcher.invokers import Answer, Invoker
@@ -20,6 +21,7 @@ from workers.errors import WireError
 from workers.wire import Item, Verdict, decode_verdicts, encode_items
 
 T = TypeVar("T")
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class GroupRunner:
     ranks: int
     deadline_s: float
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
+    _adrift: set[str] = field(default_factory=set)
 
     async def ask(self, items: Sequence[Item]) -> Replies:
         """Send `items` to one group and collect the verdicts of whoever answered."""
@@ -124,7 +127,19 @@ class GroupRunner:
                 f"a worker answered with weights {weights[:12]}, this run is for "
                 f"{self.model.weights_sha256[:12]}: deploy the same weights to both"
             )
+        self._warn_of_drift(answer.get("drift", ()))
         return verdicts
+
+    def _warn_of_drift(self, names: Iterable[str]) -> None:
+        """Say once a run of each quantity that it is not what the model was made for."""
+        if new := sorted(set(names) - self._adrift):
+            self._adrift.update(new)
+            _log.warning(
+                "the stream is not distributed as what the model was trained on",
+                quantities=new,
+                model=self.model.name,
+                advice="check magnitudes and stamps, or whether another model fits",
+            )
 
 
 def cut(items: Sequence[T], n: int) -> list[Sequence[T]]:

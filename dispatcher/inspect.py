@@ -99,10 +99,9 @@ def _given(magnitude: float) -> str:
     return f"{magnitude:.3f}" if np.isfinite(magnitude) else "not given"
 
 
-def _ask(item: Item, weights: Path | None) -> dict[str, Any]:
+def _ask(item: Item, weights: str) -> dict[str, Any]:
     """Run the handler here, as a function would run it."""
-    if weights:
-        os.environ["LOOKBACK_WEIGHTS"] = str(weights)  # what the handler's own process gets
+    os.environ["LOOKBACK_WEIGHTS"] = weights  # what the handler's own process gets
     from workers.handler import estimator, handler
 
     event = {

@@ -32,7 +32,7 @@ from ingest.schemas import open_schemas
 from ingest.sources import open_source
 from ingest.stamps.resolve import Resolver
 from sinks import open_dead_letters, open_sink
-from workers.weights import identify
+from workers.weights import find, identify
 from workers.wire import BYTES_PER_ITEM
 
 STATE_FILE = "state.sqlite"
@@ -117,15 +117,17 @@ async def prepare(
         yield Run(lane, night, run_id, f"Lookback {what} {run_id}")
 
 
-def identify_model(weights: Path | None) -> ModelIdentity:
+def identify_model(weights: str) -> ModelIdentity:
     """Name and hash of the model that a run asks for, without loading it."""
     card = identify(weights)
     return ModelIdentity(card.name, card.version, card.sha256, card.calibration_id)
 
 
 def _local(settings: Settings) -> LocalInvoker:
-    weights = settings.workers.weights
-    environment = {"LOOKBACK_WEIGHTS": str(weights.resolve())} if weights else {}
+    environment = {
+        "LOOKBACK_WEIGHTS": str(find(settings.workers.weights).resolve()),
+        "LOOKBACK_PRECISION": settings.workers.precision,
+    }
     return LocalInvoker(settings.workers.count, environment)
 
 

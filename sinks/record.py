@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 class Status(StrEnum):
@@ -64,6 +64,9 @@ class ResultRecord(BaseModel):
     z_measure: str = Field("photometric", description="how the redshift was found")
     z_target: str = Field("source", description="what the redshift is of: source or host")
     quality_flag: int | None = Field(None, description="bit field, 0 = nothing to remark")
+    out_of_domain: float | None = Field(
+        None, description="0 to 1: share of good stamps that look more ordinary than this one"
+    )
 
     host_id: str | None = Field(None, description="the host that the sender associated")
     host_sep_arcsec: float | None = Field(None, description="its distance from the source, arcsec")

@@ -7,9 +7,11 @@ its weights load as they are.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -191,6 +193,18 @@ class AstroMAE(nn.Module):
         self.concat_block = nn.Sequential(
             nn.Linear(2 * FEATURES + FUSED, FUSED), nn.ReLU(), nn.Linear(FUSED, outputs)
         )
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, NDArray[Any]]) -> AstroMAE:
+        """The model with these tensors, in evaluation mode; what is not its own is left out.
+
+        Raises:
+            KeyError, RuntimeError: a tensor is missing, or has another shape.
+        """
+        model = cls(outputs=tensors["concat_block.2.weight"].shape[0])
+        own = {name: torch.tensor(tensors[name]) for name in model.state_dict()}
+        model.load_state_dict(own)
+        return model.eval()
 
     def encode(self, image: Tensor) -> Tensor:
         """The encoder alone: [n, 5, 32, 32] -> mean of the patch tokens [n, 192]."""

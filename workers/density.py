@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,33 +27,68 @@ class Grid:
         """Width of a bin in ln(1 + z)."""
         return math.log1p(self.z_max) / self.bins
 
-    def position(self, z: Tensor) -> Tensor:
+    def position(self, z: Floats) -> Floats:
         """Redshifts [n] as places on the grid: 3.5 is the middle of bin 3."""
-        return (torch.log1p(z) / self.step).clamp(0, self.bins - 1e-3)
+        place: Floats = np.clip(np.log1p(z) / self.step, 0, self.bins - 1e-3)
+        return place
 
-    def smooth(self, positions: Tensor, width: float) -> Tensor:
+    def smooth(self, positions: Floats, width: float) -> NDArray[np.float32]:
         """Labels [n, bins]: normals of standard deviation `width` bins around `positions`."""
-        middles = torch.arange(self.bins, dtype=torch.float32) + 0.5
-        weight = torch.exp(-0.5 * ((middles - positions[:, None]) / width).square())
-        return weight / weight.sum(dim=1, keepdim=True)
+        middles = np.arange(self.bins, dtype=np.float32) + np.float32(0.5)
+        away = (middles - np.asarray(positions, np.float32)[:, None]) / np.float32(width)
+        weight = np.exp(np.float32(-0.5) * away * away)
+        label: NDArray[np.float32] = weight / weight.sum(axis=1, keepdims=True)
+        return label
 
-    def quantiles(self, p: Tensor, fractions: Sequence[float]) -> Tensor:
+    def quantiles(self, p: Floats, fractions: Sequence[float]) -> NDArray[np.float64]:
         """Quantiles [n, len(fractions)] of `p` [n, bins]; p is flat within a bin."""
-        p = p.double() / p.double().sum(dim=1, keepdim=True)
-        cumulative = p.cumsum(dim=1)
-        wanted = torch.tensor(fractions, dtype=torch.float64).expand(len(p), -1).contiguous()
-        at = torch.searchsorted(cumulative, wanted).clamp(max=self.bins - 1)
-        above = cumulative.gather(1, at)
-        inside = p.gather(1, at).clamp(min=1e-30)
-        below = above - inside
-        place = at + ((wanted - below) / inside).clamp(0, 1)
-        return torch.expm1(place * self.step)
+        cumulative = np.cumsum(p, axis=1, dtype=np.float64)
+        cumulative /= cumulative[:, -1:]
+        rows = np.arange(len(p))
+        places = np.empty((len(p), len(fractions)))
+        for k, fraction in enumerate(fractions):
+            at = np.minimum((cumulative < fraction).sum(axis=1), self.bins - 1)
+            below = np.where(at > 0, cumulative[rows, at - 1], 0.0)
+            inside = np.maximum(cumulative[rows, at] - below, 1e-30)
+            places[:, k] = at + np.clip((fraction - below) / inside, 0, 1)
+        z: NDArray[np.float64] = np.expm1(places * self.step)
+        return z
 
-    def middles(self) -> Tensor:
+    def middles(self) -> NDArray[np.float64]:
         """Redshift [bins] at the middle of each bin."""
-        return torch.expm1((torch.arange(self.bins, dtype=torch.float64) + 0.5) * self.step)
+        z: NDArray[np.float64] = np.expm1((np.arange(self.bins) + 0.5) * self.step)
+        return z
 
 
-def density(views: Sequence[Tensor], temperature: float) -> Tensor:
+def density(views: Sequence[Floats], temperature: float) -> NDArray[np.float32]:
     """Mean p [n, bins] over `views` (logits [n, bins] each) of their softened densities."""
-    return torch.stack([torch.softmax(each / temperature, dim=1) for each in views]).mean(dim=0)
+    total = _softened(views[0], temperature)
+    for each in views[1:]:
+        total += _softened(each, temperature)
+    total /= np.float32(len(views))
+    return total
+
+
+def _softened(logits: Floats, temperature: float) -> NDArray[np.float32]:
+    p: NDArray[np.float32] = logits.astype(np.float32)
+    p -= p.max(axis=1, keepdims=True)
+    p /= np.float32(temperature)
+    np.exp(p, out=p)
+    p /= p.sum(axis=1, keepdims=True)
+    return p
+
+
+def recalibrate(p: Floats, table: Sequence[float]) -> NDArray[np.float32]:
+    """`p` [n, bins] with its cumulative probability F made G(F), and summing to one again.
+
+    `table`: G at equally spaced F from 0 to 1, rising, linear in between. An empty one leaves p
+    as it is.
+    """
+    if len(table) == 0:
+        return p.astype(np.float32, copy=False)
+    cumulative = np.cumsum(p, axis=1, dtype=np.float64)
+    cumulative /= cumulative[:, -1:]
+    places = np.linspace(0, 1, len(table))
+    mapped = np.interp(cumulative.ravel(), places, table).reshape(cumulative.shape)
+    share = np.diff(mapped, axis=1, prepend=table[0]) / (table[-1] - table[0])
+    return share.astype(np.float32)

@@ -13,7 +13,8 @@ Event in:
 Answer:
 
     {"rank", "model": {name, version, weights_sha256, calibration_id}, "verdicts": [...],
-     "gathered": [...] (root: verdicts of the other ranks), "lost": [ranks], "ms": {...}}
+     "gathered": [...] (root: verdicts of the other ranks), "lost": [ranks],
+     "drift": [what is not distributed as in training, see workers.drift], "ms": {...}}
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 import fmi
+from workers.domain import FOREIGN
+from workers.drift import DriftMonitor
 from workers.errors import WrongWeights
 from workers.estimator import Estimates, Estimator
 from workers.wire import Estimate, Verdict, VerdictKind, decode_items, encode_verdicts
@@ -37,6 +39,7 @@ CHUNK = 64
 """Items per forward pass: more gains nothing on one core and costs memory."""
 
 _RETURN_MARGIN_S = 0.5  # kept free at the end of an invocation to send the answer
+_FOREIGN = "the stamp looks like nothing that the model was trained on"
 _GATHER_SHARE = 0.8  # of the time left: a root that gathers for longer cannot tell who is lost
 
 
@@ -49,9 +52,20 @@ class LambdaContext(Protocol):
 
 @cache
 def estimator() -> Estimator:
-    """The model, loaded once per process."""
-    weights = os.environ.get("LOOKBACK_WEIGHTS")
-    return Estimator.load(Path(weights) if weights else None)
+    """The model, loaded once per process.
+
+    LOOKBACK_WEIGHTS names it (see `workers.weights.find`), LOOKBACK_PRECISION may be "bfloat16".
+    """
+    return Estimator.load(
+        os.environ.get("LOOKBACK_WEIGHTS"),
+        precision="bfloat16" if os.environ.get("LOOKBACK_PRECISION") == "bfloat16" else "float32",
+    )
+
+
+@cache
+def monitor() -> DriftMonitor | None:
+    """Watches the estimates of this process; None if the weights do not say what is usual."""
+    return DriftMonitor(estimator().reference) if estimator().reference else None
 
 
 def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -140,26 +154,41 @@ def _verdicts(
     ids: Sequence[str], images: NDArray[np.float32], magnitudes: NDArray[np.float32]
 ) -> Iterator[Verdict]:
     finite = np.asarray(np.isfinite(images).all(axis=(1, 2, 3)) & ~np.isinf(magnitudes).any(axis=1))
-    estimates = estimator().estimate(images[finite], magnitudes[finite]) if finite.any() else None
+    estimates = _estimates(images[finite], magnitudes[finite]) if finite.any() else None
     rows = iter(range(int(finite.sum())))
     for each, good in zip(ids, finite.tolist(), strict=True):
         if good and estimates is not None:
-            yield Verdict(each, VerdictKind.ESTIMATED, _row(estimates, next(rows)))
+            yield _verdict(each, estimates, next(rows))
         else:
             yield Verdict(each, VerdictKind.BAD_INPUT, reason="not_finite")
 
 
-def _row(estimates: Estimates, i: int) -> Estimate:
-    return Estimate(
+def _estimates(images: NDArray[np.float32], magnitudes: NDArray[np.float32]) -> Estimates:
+    estimates, watched = estimator().estimate(images, magnitudes), monitor()
+    if watched:
+        watched.observe(estimates, magnitudes)
+    return estimates
+
+
+def _verdict(item: str, estimates: Estimates, i: int) -> Verdict:
+    if estimates.out_of_domain[i] >= FOREIGN:
+        return Verdict(item, VerdictKind.NOT_APPLICABLE, reason=_FOREIGN)
+    estimate = Estimate(
         z_median=float(estimates.z_median[i]),
         z_mean=float(estimates.z_mean[i]),
         z_mode=float(estimates.z_mode[i]),
-        z_err68_low=float(estimates.z_err68_low[i]),
-        z_err68_high=float(estimates.z_err68_high[i]),
-        z_err95_low=float(estimates.z_err95_low[i]),
-        z_err95_high=float(estimates.z_err95_high[i]),
+        z_err68_low=_known(estimates.z_err68_low[i]),
+        z_err68_high=_known(estimates.z_err68_high[i]),
+        z_err95_low=_known(estimates.z_err95_low[i]),
+        z_err95_high=_known(estimates.z_err95_high[i]),
         quality_flag=int(estimates.quality_flag[i]),
+        out_of_domain=_known(estimates.out_of_domain[i]),
     )
+    return Verdict(item, VerdictKind.ESTIMATED, estimate)
+
+
+def _known(value: np.floating) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _answer(
@@ -181,6 +210,7 @@ def _answer(
         "verdicts": encode_verdicts(verdicts),
         "gathered": list(gathered),
         "lost": list(lost),
+        "drift": list(watched.alarm) if (watched := monitor()) else [],
         "ms": {"total": round(1000 * (time.perf_counter() - started), 3)},
     }
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.domain import UNUSUAL
+
 if TYPE_CHECKING:
     from workers.weights import Config
 
@@ -25,6 +27,10 @@ class Quality(IntFlag):
     """The 95 % interval reaches the end of the redshift grid."""
     MEASURED_MAGNITUDES = 16
     """A magnitude was absent, or no measurement, and was measured in the stamp."""
+    OUT_OF_DOMAIN = 32
+    """The stamp looks unlike what the model was trained on (score above 0.95)."""
+    NO_UNCERTAINTY = 64
+    """The model gives a redshift alone: there is neither p(z) nor an interval."""
 
 
 _BROAD: Final = 0.1
@@ -39,11 +45,17 @@ def flags(
     median: NDArray[np.floating],
     magnitudes: NDArray[np.floating],
     measured: NDArray[np.bool_],
+    out_of_domain: NDArray[np.floating],
     config: Config,
 ) -> NDArray[np.int64]:
-    """Flags [n] of estimates [n] with magnitudes [n, 5], some `measured` [n, 5] in the stamp."""
-    low, high = np.array(config.magnitude_range).T
+    """Flags [n] of estimates [n] with magnitudes [n, 5], some `measured` [n, 5] in the stamp.
+
+    `out_of_domain` [n] is the score of `workers.domain`. A comparison with NaN sets no flag.
+    """
+    low, high = np.array(config.magnitude_range or [(-np.inf, np.inf)] * 5).T
     found = {
+        Quality.OUT_OF_DOMAIN: out_of_domain > UNUSUAL,
+        Quality.NO_UNCERTAINTY: np.full(len(median), config.bins == 1),
         Quality.BROAD: (high68 - low68) > _BROAD * 2 * (1 + median),
         Quality.SEVERAL_PEAKS: (mode < low68) | (mode > high68),
         Quality.UNUSUAL_MAGNITUDES: ((magnitudes < low) | (magnitudes > high)).any(axis=1),

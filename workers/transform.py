@@ -8,10 +8,12 @@ carry the redshift, beside one magnitude, which carries the distance.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
 
 _R: Final = 2
 _CLIP: Final = 6.0  # standard deviations: an undetected band may be anything
@@ -29,24 +31,26 @@ class InputTransform:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
-    def images(self, images: Tensor) -> Tensor:
+    def images(self, images: Floats) -> Floats:
         """[n, 5, y, x] nanomaggies -> the same shape."""
         if not self.softening:
             return images
-        scale = images.new_tensor(self.softening).reciprocal()[:, None, None]
-        return (images * scale).asinh()
+        scale = np.reciprocal(np.array(self.softening, np.float32))[:, None, None]
+        scaled = images * scale
+        return np.arcsinh(scaled, out=scaled)
 
-    def magnitudes(self, magnitudes: Tensor) -> Tensor:
+    def magnitudes(self, magnitudes: Floats) -> Floats:
         """[n, 5] -> [n, 5]."""
         if not self.mean:
             return magnitudes
-        mean, std = magnitudes.new_tensor(self.mean), magnitudes.new_tensor(self.std)
-        return ((colors(magnitudes) - mean) / std).clamp(-_CLIP, _CLIP)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        standardised: Floats = np.clip((colors(magnitudes) - mean) / std, -_CLIP, _CLIP)
+        return standardised
 
 
-def colors(magnitudes: Tensor) -> Tensor:
+def colors(magnitudes: Floats) -> Floats:
     """u-g, g-r, r-i, i-z and r [n, 5] of ugriz magnitudes [n, 5]."""
-    out = magnitudes.clone()
+    out = magnitudes.copy()
     out[:, :4] = magnitudes[:, :4] - magnitudes[:, 1:]
     out[:, 4] = magnitudes[:, _R]
     return out

@@ -50,18 +50,20 @@ class Estimate:
     """A redshift with its uncertainty.
 
     `z_err68_low/high` are the 0.16 and 0.84 quantiles of p(z), `z_err95_low/high` the
-    0.025 and 0.975 ones (values of z, not differences). `quality_flag` is a bit field,
-    0 = nothing to remark (see `workers.quality`).
+    0.025 and 0.975 ones (values of z, not differences); None for a model that gives no p(z).
+    `quality_flag` is a bit field, 0 = nothing to remark (see `workers.quality`).
+    `out_of_domain` is the score of `workers.domain`; None for a model that has none.
     """
 
     z_median: float
     z_mean: float
     z_mode: float
-    z_err68_low: float
-    z_err68_high: float
-    z_err95_low: float
-    z_err95_high: float
+    z_err68_low: float | None
+    z_err68_high: float | None
+    z_err95_low: float | None
+    z_err95_high: float | None
     quality_flag: int
+    out_of_domain: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

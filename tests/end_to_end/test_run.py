@@ -61,7 +61,7 @@ def test_a_redshift_comes_with_uncertainty_and_provenance(ran):
         assert row["z_err95_low"] <= row["z_err68_low"] <= row["z_median"]
         assert row["z_median"] <= row["z_err68_high"] <= row["z_err95_high"]
         assert row["quality_flag"] is not None
-        assert row["model_name"] == "astromae-first-light"
+        assert row["model_name"] == "astromae-galaxies"
         assert len(row["weights_sha256"]) == 64
         assert row["bands_used"] == "ugriz"
         assert int(row["alert_id"]) > 2**53

@@ -48,6 +48,16 @@ def _random(name, shape, generator):
 
 
 @pytest.fixture(scope="session")
+def new_tensors(new_model):
+    """The tensors of `new_model`, as a weights file has them."""
+
+    def make(outputs=1, seed=0):
+        return {name: each.numpy() for name, each in new_model(outputs, seed).state_dict().items()}
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def config():
     return Config(
         name="small",
@@ -67,7 +77,7 @@ def config():
 
 
 @pytest.fixture(scope="session")
-def weights_file(tmp_path_factory, new_model, config):
+def weights_file(tmp_path_factory, new_tensors, config):
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    save(path, new_model(config.bins), config)
+    save(path, new_tensors(config.bins), config, half=True)
     return path

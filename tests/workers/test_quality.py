@@ -13,6 +13,7 @@ GOOD = {
     "median": 1.0,
     "magnitudes": (20.0, 20.0, 19.0, 18.5, 18.0),
     "measured": (False,) * 5,
+    "out_of_domain": 0.95,
 }
 
 
@@ -27,7 +28,7 @@ def magnitude(band, value):
     return {"magnitudes": tuple(changed)}
 
 
-NOTHING, BROAD, PEAKS, UNUSUAL, EDGE, MEASURED = Quality(0), *Quality
+NOTHING, BROAD, PEAKS, UNUSUAL, EDGE, MEASURED, FOREIGN, POINT = Quality(0), *Quality
 
 CASES = {
     "nothing to remark": ({}, NOTHING),
@@ -55,15 +56,18 @@ CASES = {
         )
         for band in range(5)
     },
+    "the stamp is unusual": ({"out_of_domain": 0.951}, FOREIGN),
+    "nobody knows whether the stamp is unusual": ({"out_of_domain": np.nan}, NOTHING),
     "everything": (
         {
+            "out_of_domain": 1.0,
             "high68": 3.0,
             "mode": 4.0,
             "high95": 6.0,
             **magnitude(2, 40.0),
             "measured": (True,) * 5,
         },
-        BROAD | PEAKS | UNUSUAL | EDGE | MEASURED,
+        BROAD | PEAKS | UNUSUAL | EDGE | MEASURED | FOREIGN,
     ),
 }
 
@@ -79,6 +83,12 @@ def test_every_estimate_has_its_own_flags(config):
     assert flagged(config, *estimates) == [expected for _, expected in CASES.values()]
 
 
+def test_a_model_that_gives_a_redshift_alone_says_so(config):
+    unknown = {"low68": np.nan, "high68": np.nan, "high95": np.nan, "out_of_domain": np.nan}
+    published = config.model_copy(update={"bins": 1, "magnitude_range": ()})
+    assert flagged(published, {**GOOD, **unknown, **magnitude(2, 40.0)}) == [POINT]
+
+
 def test_the_bits_in_stored_results_keep_their_meaning():
     assert {each.name: each.value for each in Quality} == {
         "BROAD": 1,
@@ -86,4 +96,6 @@ def test_the_bits_in_stored_results_keep_their_meaning():
         "UNUSUAL_MAGNITUDES": 4,
         "EDGE_OF_GRID": 8,
         "MEASURED_MAGNITUDES": 16,
+        "OUT_OF_DOMAIN": 32,
+        "NO_UNCERTAINTY": 64,
     }

@@ -7,16 +7,18 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from workers.astromae import AstroMAE
+from workers.errors import DataError, RecipeError, WeightsError
 from workers.estimator import Estimator
-from workers.training import evaluate, train
 from workers.training.cutouts import Cutouts
-from workers.training.finetune import like, turn
-from workers.training.pretrain import MaskedAutoencoder, rate_at
-from workers.training.run import input_transform
+from workers.training.finetune import like
+from workers.training.pretrain import MaskedAutoencoder, rate_at, turn
+from workers.training.run import input_transform, train
+from workers.training.sdss import prepare
 from workers.transform import colors
-from workers.weights import read_config
+from workers.weights import load, read_config
 
 
 @pytest.mark.parametrize("there", ["uniform", "few where many are wanted"])
@@ -67,26 +69,24 @@ def test_the_learning_rate_rises_and_then_falls_to_nothing():
     assert (np.diff(rates[:top]) > 0).all() and (np.diff(rates[top:]) < 0).all()
 
 
-def test_inputs_are_standardised_by_what_is_in_the_training_set():
+def test_magnitudes_are_standardised_by_what_is_in_the_training_set():
     rng, n = np.random.default_rng(1), 400
-    noise = np.array([0.06, 0.02, 0.03, 0.05, 0.2])
-    images = rng.normal(size=(n, 5, 32, 32)) * noise[:, None, None]
     magnitudes = rng.normal(19, 1.0, (n, 1)) + rng.normal([2, 1, 0, -0.3, -0.5], 0.3, (n, 5))
-    transform = input_transform(
-        Cutouts(
-            images.astype(np.float32),
-            magnitudes.astype(np.float32),
-            *np.zeros((2, n), np.float32),
-            np.full(n, "galaxy"),
-            np.ones(n, dtype=bool),
-        )
+    softening = (0.2, 0.1, 0.1, 0.15, 0.5)
+    rows = Cutouts(
+        np.zeros((n, 5, 32, 32), np.float32),
+        magnitudes.astype(np.float32),
+        *np.zeros((2, n), np.float32),
+        np.full(n, "galaxy"),
+        np.ones(n, dtype=bool),
     )
-    np.testing.assert_allclose(transform.softening, 3 * noise, rtol=0.1)
-    seen = transform.magnitudes(torch.from_numpy(magnitudes.astype(np.float32))).numpy()
+    transform = input_transform(softening, rows)
+    assert transform.softening == softening
+    seen = transform.magnitudes(rows.magnitudes)
     np.testing.assert_allclose(np.median(seen, axis=0), 0, atol=0.01)
     low, high = np.percentile(seen, [16, 84], axis=0)
     np.testing.assert_allclose(high - low, 2, rtol=0.01)
-    raw = colors(torch.from_numpy(magnitudes.astype(np.float32))).numpy()
+    raw = colors(rows.magnitudes)
     assert all(np.corrcoef(raw[:, k], seen[:, k])[0, 1] > 0.99 for k in range(5))
 
 
@@ -123,23 +123,40 @@ def test_the_masked_autoencoder_judges_hidden_patches_only():
     assert np.mean(hidden) == pytest.approx(0.75, abs=0.25)
 
 
+ENCODER = """
+name = "tiny-encoder"
+version = "1"
+seed = 5
+softening = [0.18, 0.072, 0.102, 0.153, 0.54]
+half = true
+[pretraining]
+labelled = ["galaxies.npz"]
+unlabelled = ["unlabelled.npz"]
+epochs = 2
+batch = 32
+"""
+
 TINY = """
 name = "tiny"
 version = "3"
 seed = 5
+softening = [0.18, 0.072, 0.102, 0.153, 0.54]
+[finetuning]
 bins = 40
 z_max = 6.0
-threads = 1
-[data]
-galaxies = 60
-quasars = 40
-[pretraining]
-epochs = 1
-batch = 32
-[finetuning]
 epochs = 3
 epoch_rows = 128
 batch = 32
+sources = [
+  { data = "quasars.npz", share = 0.5, z_least = 1.0 },
+  { data = "rendered-quasars.npz", share = 0.25, like = "quasars.npz", judge = false },
+  { data = "galaxies.npz", share = 0.25 },
+]
+[domain]
+outside = ["stars.npz"]
+nearer = 0.5
+rows = 200
+epochs = 2
 """
 
 
@@ -149,7 +166,7 @@ class Stopped(Exception):
 
 @pytest.fixture(scope="module")
 def some_data(survey_data, tmp_path_factory):
-    """A few hundred rows of each of the survey's files: enough to train, too few to learn."""
+    """Datasets made of a few hundred rows of the survey's files: enough to train, not to learn."""
     source, folder = survey_data / "sdss", tmp_path_factory.mktemp("sdss")
     for name, rows in {"quasars_ugriz64": 160, "unlabelled_ugriz64": 80}.items():
         with np.load(source / f"{name}.npz", allow_pickle=False) as stored:
@@ -160,23 +177,39 @@ def some_data(survey_data, tmp_path_factory):
         gzip.open(folder / "quasar_photometry_dr5.tab.gz", "wt") as part,
     ):
         part.writelines(itertools.islice(whole, 600))
-    return folder
+    data = tmp_path_factory.mktemp("data")
+    prepare(folder, data, 5, galaxies=60, quasars=40, stars=40, on_progress=str)
+    return data
 
 
-@pytest.fixture(scope="module")
-def resumed(some_data, tmp_path_factory):
-    """A run that was stopped at the end of its second epoch, and then went on."""
-    out = tmp_path_factory.mktemp("run")
-    (out / "tiny.toml").write_text(TINY)
+def stopped_after(recipe, data, out, last, **how):
+    """Train until a line is said, stop there, and go on; returns the path and what was said."""
 
     def stop(line):
-        if "stage finetuning  epoch 2" in line:
+        if last in line:
             raise Stopped
 
     with pytest.raises(Stopped):
-        train(out / "tiny.toml", some_data, out, on_progress=stop)
+        train(recipe, data, out, say=stop, **how)
     said = []
-    return train(out / "tiny.toml", some_data, out, on_progress=said.append), said
+    return train(recipe, data, out, say=said.append, **how), said
+
+
+@pytest.fixture(scope="module")
+def encoder(some_data, tmp_path_factory):
+    """Of a run that was stopped at the end of its first epoch, and then went on."""
+    out = tmp_path_factory.mktemp("encoder")
+    (out / "encoder.toml").write_text(ENCODER)
+    return stopped_after(out / "encoder.toml", some_data, out, "stage pretraining  epoch 1")
+
+
+@pytest.fixture(scope="module")
+def resumed(some_data, encoder, tmp_path_factory):
+    """A run that was stopped at the end of its second epoch, and then went on."""
+    out = tmp_path_factory.mktemp("run")
+    (out / "tiny.toml").write_text(TINY)
+    last = "stage finetuning  epoch 2"
+    return stopped_after(out / "tiny.toml", some_data, out, last, encoder=encoder[0])
 
 
 def stages(out):
@@ -184,27 +217,29 @@ def stages(out):
     return [(each["stage"], each.get("epoch")) for each in lines]
 
 
-WHOLE = [
-    ("pretraining", 1),
-    ("finetuning", 1),
-    ("finetuning", 2),
-    ("finetuning", 3),
-    ("calibration", None),
-]
+@pytest.mark.survey_data
+def test_pretraining_goes_on_and_every_epoch_is_told_once(encoder):
+    path, said = encoder
+    assert stages(path.parent) == [("pretraining", 1), ("pretraining", 2)]
+    assert said[-1] == f"encoder written to {path}"
 
 
 @pytest.mark.survey_data
-def test_a_stopped_run_goes_on_and_repeats_nothing_that_was_done(resumed):
+def test_a_stopped_run_goes_on_and_every_epoch_is_told_once(resumed):
     weights, said = resumed
-    done = ("rendering", "stage pretraining", "stage finetuning  epoch 1")
-    assert not [line for line in said if any(each in line for each in done)]
     assert said[-1] == f"weights written to {weights}"
-    assert list(dict.fromkeys(stages(weights.parent))) == WHOLE
+    assert stages(weights.parent) == [
+        *(("finetuning", epoch) for epoch in (1, 2, 3)),
+        ("calibration", None),
+        ("domain", None),
+    ]
 
 
 @pytest.mark.survey_data
-def test_every_epoch_of_a_stopped_run_is_told_once(resumed):
-    assert stages(resumed[0].parent) == WHOLE
+def test_the_encoder_is_what_pretraining_left(resumed, encoder):
+    tensors, _ = load(resumed[0])
+    for name, each in load_file(encoder[0]).items():
+        np.testing.assert_array_equal(tensors[name], each.half().float().numpy(), err_msg=name)
 
 
 @pytest.mark.survey_data
@@ -213,43 +248,50 @@ def test_trained_weights_load_and_estimate(resumed):
     config = read_config(weights)
     assert (config.name, config.version, config.bins) == ("tiny", "3", 40)
     assert config.recipe["finetuning"]["epoch_rows"] == 128
+    assert config.calibration[0] == 0 and config.calibration[-1] == 1
     rows = Cutouts.load(weights.parent / "test.npz")
-    found = Estimator.load(weights).estimate(rows.images, rows.magnitudes)
-    assert len(found.z_median) == len(rows) > 40
+    found = Estimator.load(weights).estimate(rows.stamps, rows.magnitudes)
+    assert len(found.z_median) == len(rows) > 30
     assert ((found.z_median > 0) & (found.z_median < 6)).all()
     assert len(np.unique(found.z_median)) == len(rows)
+    assert ((found.out_of_domain >= 0) & (found.out_of_domain <= 1)).all()
 
 
 @pytest.mark.survey_data
-def test_a_run_that_is_done_gives_the_same_weights_again(resumed, some_data):
+def test_what_was_held_out_was_not_trained_on(resumed):
+    parts = [Cutouts.load(resumed[0].parent / f"{n}.npz") for n in ("train", "validation", "test")]
+    rows = [{each.tobytes() for each in part.images} for part in parts]
+    assert all(rows) and not rows[0] & rows[1] and not rows[0] & rows[2] and not rows[1] & rows[2]
+    real = [part.rows(~part.simulated) for part in parts]
+    assert min(each.z.min() for each in real) >= 1.0, "nearer ones are left out"
+
+
+@pytest.mark.survey_data
+def test_a_run_that_is_done_gives_the_same_weights_again(resumed, some_data, encoder):
     weights, _ = resumed
     before = weights.read_bytes()
-    again = train(weights.parent / "tiny.toml", some_data, weights.parent, on_progress=str)
-    assert again == weights
-    assert weights.read_bytes() == before
+    recipe = weights.parent / "tiny.toml"
+    again = train(recipe, some_data, weights.parent, encoder=encoder[0], say=str)
+    assert again.read_bytes() == before
 
 
 @pytest.mark.survey_data
-def test_an_evaluation_tells_real_from_simulated(resumed, tmp_path):
-    weights, _ = resumed
-    rows = Cutouts.load(weights.parent / "test.npz")
-    # Too few rendered quasars for an interval are left.
-    rows = rows.rows((rows.kind == "galaxy") | ~rows.simulated)
-    rows.save(tmp_path / "some.npz")
-    found = evaluate(weights, tmp_path / "some.npz")
-    assert (found["model"], found["data"]) == ("tiny", "some.npz")
-    assert found["weights_sha256"] == Estimator.load(weights).sha256
-    metrics, real = found["metrics"], ~rows.simulated
-    expected = {
-        "real quasars, all": real.sum(),
-        "real quasars, z >= 2.7": (real & (rows.z >= 2.7)).sum(),
-        "simulated galaxies, r < 19.5": (~real & (rows.magnitudes[:, 2] < 19.5)).sum(),
-    }
-    measured = {f"{name}, magnitudes measured in the stamp": n for name, n in expected.items()}
-    assert {name: each["n"] for name, each in metrics.items()} == expected | measured
-    for name in measured:
-        assert metrics[name]["flagged"] == 1
-    for each in metrics.values():
-        assert 0 <= each["coverage68"] <= each["coverage95"] <= 1
-        assert each["nmad_95"][0] <= each["nmad"] <= each["nmad_95"][1]
-        assert each["outliers_95"][0] <= each["outliers"] <= each["outliers_95"][1]
+def test_what_is_no_encoder_is_refused(resumed, some_data, tmp_path):
+    recipe = resumed[0].parent / "tiny.toml"
+    (tmp_path / "garbage").write_bytes(b"garbage" * 9)
+    save_file({"weight": torch.zeros(3)}, tmp_path / "foreign")
+    for name in ("absent", "garbage", "foreign"):
+        with pytest.raises(WeightsError, match=f"{name}.*encoder|encoder.*{name}"):
+            train(recipe, some_data, tmp_path / "out", encoder=tmp_path / name, say=str)
+
+
+def test_a_missing_dataset_is_named(tmp_path):
+    (tmp_path / "encoder.toml").write_text(ENCODER)
+    with pytest.raises(DataError, match=r"galaxies\.npz does not exist"):
+        train(tmp_path / "encoder.toml", tmp_path / "data", tmp_path / "out", say=str)
+
+
+def test_a_device_that_is_not_here_is_refused(tmp_path):
+    (tmp_path / "encoder.toml").write_text(ENCODER)
+    with pytest.raises(RecipeError, match=r"no device cuda:99 here.*--device cpu"):
+        train(tmp_path / "encoder.toml", tmp_path, tmp_path / "out", device="cuda:99", say=str)

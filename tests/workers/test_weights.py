@@ -10,34 +10,64 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from workers.astromae import AstroMAE
-from workers.engine import Engine
 from workers.errors import WeightsError
 from workers.estimator import Estimator
-from workers.weights import identify, load, read_config, save
+from workers.weights import find, identify, load, read_config, save, shipped
 
 
-def test_what_is_saved_is_loaded_but_for_the_half_of_its_digits(weights_file, new_model, config):
-    model, found = load(weights_file)
+def test_what_is_saved_is_loaded_but_for_the_half_of_its_digits(weights_file, new_tensors, config):
+    tensors, found = load(weights_file)
     assert found == config
-    assert not model.training
-    generator = torch.Generator().manual_seed(2)
-    asked = (
-        torch.randn(4, 5, 32, 32, generator=generator),
-        torch.randn(4, 5, generator=generator),
-    )
-    before, after = Engine(new_model(config.bins))(*asked), Engine(model)(*asked)
-    assert (after - before).abs().max() < 5e-3 * before.abs().max()
+    expected = new_tensors(config.bins)
+    assert tensors.keys() == expected.keys()
+    for name, each in expected.items():
+        assert tensors[name].dtype == each.dtype
+        np.testing.assert_allclose(tensors[name], each, rtol=1e-3, atol=1e-7)
 
 
-def test_a_file_has_two_bytes_for_each_number(weights_file, new_model, config):
-    numbers = sum(each.numel() for each in new_model(config.bins).parameters())
+def test_a_file_has_two_bytes_for_each_number(weights_file, new_tensors, config):
+    twice = "inception_model.conv2d_init."
+    numbers = sum(v.size for k, v in new_tensors(config.bins).items() if not k.startswith(twice))
     assert 2 * numbers < weights_file.stat().st_size < 2.01 * numbers
 
 
+def test_what_is_not_halved_is_loaded_bit_for_bit(new_tensors, config, tmp_path):
+    expected = new_tensors(config.bins)
+    save(tmp_path / "whole.safetensors", expected, config, half=False)
+    tensors, _ = load(tmp_path / "whole.safetensors")
+    for name, each in expected.items():
+        np.testing.assert_array_equal(tensors[name], each)
+
+
 def test_loaded_weights_are_stored_again_without_loss(weights_file, tmp_path):
-    save(tmp_path / "again.safetensors", *load(weights_file))
+    save(tmp_path / "again.safetensors", *load(weights_file), half=True)
     assert identify(tmp_path / "again.safetensors").sha256 == identify(weights_file).sha256
+
+
+def test_shipped_models_are_found_by_name():
+    assert set(shipped()) == {"galaxies", "quasars"}
+    assert find(None) == find("galaxies") == shipped()["galaxies"]
+    assert identify("quasars").name == "astromae-quasars"
+
+
+def test_a_file_is_found_by_its_path(weights_file):
+    assert find(weights_file) == find(str(weights_file)) == weights_file
+
+
+@pytest.mark.parametrize("name", ["comets", "absent.safetensors"])
+def test_what_is_neither_is_told_the_names(name):
+    with pytest.raises(WeightsError, match=f"no weights {name}.*galaxies or quasars"):
+        find(name)
+
+
+def test_how_a_model_was_calibrated_is_in_its_identity(new_tensors, config, tmp_path):
+    path = tmp_path / "changed.safetensors"
+    for changed, expected in (
+        ({"calibration": (0.0, 0.4, 1.0)}, "temperature-2.00-pit"),
+        ({"bins": 1}, None),
+    ):
+        save(path, {}, config.model_copy(update=changed), half=False)
+        assert identify(path).calibration_id == expected
 
 
 def test_the_identity_is_the_hash_of_the_file(weights_file, config):
@@ -58,9 +88,10 @@ def test_an_identity_costs_no_torch(weights_file):
     assert said == "small False\n"
 
 
-def test_a_higher_temperature_gives_wider_intervals(weights_file, new_model, config, tmp_path):
+def test_a_higher_temperature_gives_wider_intervals(weights_file, new_tensors, config, tmp_path):
     warmer = tmp_path / "warmer.safetensors"
-    save(warmer, new_model(config.bins), config.model_copy(update={"temperature": 20.0}))
+    changed = config.model_copy(update={"temperature": 20.0})
+    save(warmer, new_tensors(config.bins), changed, half=True)
     images = np.random.default_rng(1).normal(size=(6, 5, 32, 32)).astype(np.float32)
     before, after = (
         Estimator.load(path).estimate(images, np.full((6, 5), 20, np.float32))
@@ -131,7 +162,7 @@ BROKEN = [
 def test_a_file_that_cannot_be_used_says_so_in_one_line(weights_file, tmp_path, breaks):
     path = tmp_path / "broken.safetensors"
     breaks(path, weights_file.read_bytes())
-    with pytest.raises(WeightsError, match=r"check workers\.weights|lookback train") as caught:
+    with pytest.raises(WeightsError, match=r"one of the shipped models|lookback train") as caught:
         load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -144,11 +175,3 @@ def test_it_says_so_whoever_reads_it(weights_file, tmp_path, breaks, read):
     breaks(path, weights_file.read_bytes())
     with pytest.raises(WeightsError, match="broken"):
         read(path)
-
-
-def test_weights_for_another_grid_are_refused(tmp_path, config):
-    path = tmp_path / "other.safetensors"
-    save(path, AstroMAE(outputs=config.bins + 1), config)
-    with pytest.raises(WeightsError, match="lookback train") as caught:
-        load(path)
-    assert "\n" not in str(caught.value)

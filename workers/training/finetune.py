@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -21,27 +22,36 @@ from torch.nn import functional
 
 from workers.astromae import AstroMAE
 from workers.density import Grid, density
+from workers.evaluation.metrics import point_metrics
 from workers.photometry import complete, measure
 from workers.training.cutouts import Cutouts
-from workers.training.metrics import point_metrics
-from workers.training.pretrain import rate_at
-from workers.training.recipe import Recipe
+from workers.training.machine import Machine
+from workers.training.pretrain import rate_at, turn
+from workers.training.progress import Journal
+from workers.training.recipe import FineTuning
 from workers.training.state import keep, recall
 from workers.transform import InputTransform
 
-ORIENTATIONS: Final = (0, 1, 4, 5)
-"""Orientations whose encoder output is kept: half of the eight, for half of the time."""
+ORIENTATIONS: Final = (0, 5)
+"""Orientations whose encoder output is kept: as it is, and turned and mirrored."""
 
 _CHUNK: Final = 256
 
-Note = Callable[..., None]
 Floats = NDArray[np.floating]
 
 
-def turn(images: Tensor, orientation: int) -> Tensor:
-    """One of the eight orientations of a square image."""
-    turned = torch.rot90(images, orientation % 4, dims=(2, 3))
-    return turned.flip(3) if orientation >= 4 else turned
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of one source, as fine-tuning needs them. Pixels and magnitudes are transformed."""
+
+    images: Tensor  # float16 [n, 5, 32, 32]
+    given: Tensor  # magnitudes [n, 5], not transformed, what is unknown measured in the image
+    measured: Tensor  # magnitudes [n, 5], all measured in the image
+    z: Tensor
+    encoded: Tensor  # [orientations, n, 192]
+
+    def __len__(self) -> int:
+        return len(self.z)
 
 
 def like(z: Floats, wanted: Floats) -> Floats:
@@ -57,61 +67,50 @@ def like(z: Floats, wanted: Floats) -> Floats:
     return weight / weight.sum()
 
 
-def run(
-    model: AstroMAE,
-    transform: InputTransform,
-    train: Cutouts,
-    validation: Cutouts,
-    recipe: Recipe,
-    out: Path,
-    note: Note,
-) -> float:
-    """Fine-tune `model` in place; returns the temperature that calibrates its density."""
-    tuner = _Tuner(model, transform, train, validation, recipe, out, note)
-    tuner.fit()
-    return tuner.calibrate()
+class Tuner:
+    """Fine-tunes `model` in place."""
 
-
-class _Tuner:
     def __init__(
         self,
         model: AstroMAE,
         transform: InputTransform,
-        train: Cutouts,
-        validation: Cutouts,
-        recipe: Recipe,
+        settings: FineTuning,
+        seed: int,
         out: Path,
-        note: Note,
+        machine: Machine,
+        journal: Journal,
     ) -> None:
-        self.model, self.transform, self.recipe, self.out = model, transform, recipe, out
-        self.note = note
-        self.grid = Grid(recipe.bins, recipe.z_max)
-        self.real = np.flatnonzero(~train.simulated)
-        self.galaxies = np.flatnonzero(train.kind == "galaxy")
-        self.quasars = np.flatnonzero((train.kind == "quasar") & train.simulated)
-        self.quasar_weight = like(train.z[self.quasars], train.z[self.real])
-        self.validation = validation
-        self.images = torch.from_numpy(train.images)
-        self.magnitudes = complete(torch.from_numpy(train.magnitudes), self.images)
-        self.measured = measure(self.images)
-        self.bins = self.grid.position(torch.from_numpy(train.z))
-        self.features = self._features(train)
-        self.validation_features = self._encode(torch.from_numpy(validation.images), 0)
-        for parameter in (*model.blocks.parameters(), *model.patch_embed.parameters()):
-            parameter.requires_grad_(False)
-        model.cls_token.requires_grad_(False)
+        self.model, self.transform, self.settings = model, transform, settings
+        self.seed, self.out, self.machine, self.journal = seed, out, machine, journal
+        self.grid = Grid(settings.bins, settings.z_max)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not name.startswith(("blocks.", "patch_embed.", "cls_token")))
+        model.to(machine.device)
         self.average = torch.optim.swa_utils.AveragedModel(
             model,
-            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.finetuning.average),
+            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average),
             use_buffers=True,
         )
 
-    def fit(self) -> None:
+    def rows(self, cutouts: Cutouts, orientations: Sequence[int] = ORIENTATIONS) -> Rows:
+        """What the loop needs of a dataset."""
+        stamps = cutouts.stamps
+        given = complete(cutouts.magnitudes.astype(np.float32), stamps)
+        pixels = torch.from_numpy(self.transform.images(stamps)).half()
+        return Rows(
+            pixels,
+            torch.from_numpy(given),
+            torch.from_numpy(measure(stamps)),
+            torch.from_numpy(cutouts.z.astype(np.float32)),
+            torch.stack([self._encode(pixels, each) for each in orientations]),
+        )
+
+    def fit(self, train: Sequence[Rows], judges: Sequence[Rows]) -> None:
         """All epochs, from where an earlier run stopped; the best of them is kept.
 
-        The best is that under which the validation set is most likely.
+        The best is that under which the `judges` (validation rows) are most likely.
         """
-        settings = self.recipe.finetuning
+        settings, best = self.settings, self.out / "best.pt"
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, weight_decay=settings.decay)
         state, start, least = self.out / "finetuning.pt", 0, math.inf
@@ -122,10 +121,10 @@ class _Tuner:
             optimizer.load_state_dict(stored["optimizer"])
             start, least = stored["epoch"], stored["least"]
         for epoch in range(start, settings.epochs):
-            figures = self._epoch(optimizer, epoch)
+            figures = self._epoch(optimizer, train, epoch) | self._validate(judges)
             if figures["validation_loss"] < least or epoch == 0:
                 least = figures["validation_loss"]
-                keep(self.average.module.state_dict(), self.out / "best.pt")
+                keep(self.average.module.state_dict(), best)
             keep(
                 {
                     "model": self.model.state_dict(),
@@ -136,75 +135,102 @@ class _Tuner:
                 },
                 state,
             )
-            self.note(stage="finetuning", epoch=epoch + 1, **figures)
-        self.model.load_state_dict(recall(self.out / "best.pt"))
+            self.journal.note(stage="finetuning", epoch=epoch + 1, **figures)
+        self.model.load_state_dict(recall(best))
 
-    def calibrate(self) -> float:
-        """The temperature under which the validation set is most likely."""
-        views = self._validation_views(self.model)
-        temperatures = torch.linspace(0.5, 3.0, 126).tolist()
-        losses = [self._balanced_loss(density(views, each)) for each in temperatures]
-        best = temperatures[int(np.argmin(losses))]
-        self.note(stage="calibration", temperature=best, loss=min(losses))
-        return best
+    def views(self, rows: Rows, model: AstroMAE | None = None) -> tuple[Floats, Floats]:
+        """Logits [n, bins] of the whole model, and of the fusion with the image hidden."""
+        model = (model or self.model).eval()
+        magnitudes = torch.from_numpy(self.transform.magnitudes(rows.given.numpy()))
+        whole, alone = [], []
+        with torch.inference_mode():
+            for part in torch.arange(len(rows)).split(_CHUNK):
+                at, shown = self.machine.put(magnitudes[part]), rows.images[part].float()
+                encoded = self.machine.put(rows.encoded[0, part].float())
+                whole.append(model.fuse(encoded, self.machine.put(shown), at).cpu().numpy())
+                alone.append(model.fuse_magnitudes(at).cpu().numpy())
+        return np.concatenate(whole), np.concatenate(alone)
 
-    def _balanced_loss(self, p: Tensor) -> float:
-        """Cross entropy of the validation set, galaxies and real quasars counting alike."""
-        labels = self.grid.position(torch.from_numpy(self.validation.z)).long()
-        each = -p.gather(1, labels[:, None]).clamp(min=1e-30).log()[:, 0].numpy()
-        populations = (self.validation.kind == "galaxy", ~self.validation.simulated)
-        return float(np.mean([each[which].mean() for which in populations]))
-
-    def _epoch(self, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, float]:
+    def _epoch(
+        self, optimizer: torch.optim.Optimizer, train: Sequence[Rows], epoch: int
+    ) -> dict[str, float]:
         """Train one epoch; returns its figures."""
-        settings, started, losses = self.recipe.finetuning, time.perf_counter(), []
+        settings, started, losses = self.settings, time.perf_counter(), []
         # By epoch: a run that was stopped goes on with the rows that were to come.
-        rng = np.random.default_rng([self.recipe.seed, epoch])
-        torch.manual_seed(self.recipe.seed + epoch)
-        rows = self._draw(rng)
-        batches = [rows[i : i + settings.batch] for i in range(0, len(rows) - 1, settings.batch)]
-        self._training_mode()
-        for i, batch in enumerate(batches):
-            rate = rate_at(
-                epoch * len(batches) + i, settings.epochs * len(batches), settings.rate, 0.03
-            )
+        rng = np.random.default_rng([self.seed, epoch])
+        torch.manual_seed(self.seed + epoch)
+        batches = self._batches(train, rng)
+        self.model.train()
+        self.model.blocks.eval()  # batch norms of the frozen encoder keep their statistics
+        for i, batch in enumerate(
+            self.journal.track(batches, f"fine-tuning, epoch {epoch + 1} of {settings.epochs}")
+        ):
             for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss = self._loss(torch.from_numpy(batch), rng)
+                group["lr"] = rate_at(
+                    epoch * len(batches) + i, settings.epochs * len(batches), settings.rate, 0.03
+                )
+            loss = self._loss(train, batch, rng)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             self.average.update_parameters(self.model)
             losses.append(loss.item())
-        seconds = time.perf_counter() - started
-        return {"loss": float(np.mean(losses)), "seconds": seconds, **self._validate()}
+        return {"loss": float(np.mean(losses)), "seconds": time.perf_counter() - started}
 
-    def _draw(self, rng: np.random.Generator) -> np.ndarray[Any, Any]:
-        settings = self.recipe.finetuning
-        simulated = 1 - settings.galaxy_share - settings.real_quasar_share
-        shares = [
-            (self.galaxies, settings.galaxy_share, None),
-            (self.real, settings.real_quasar_share, None),
-            (self.quasars, simulated, self.quasar_weight),
-        ]
-        parts = [
-            rng.choice(rows, round(share * settings.epoch_rows), p=weight)
-            for rows, share, weight in shares
-        ]
-        return rng.permutation(np.concatenate(parts))
+    def _batches(
+        self, train: Sequence[Rows], rng: np.random.Generator
+    ) -> list[list[NDArray[np.int64]]]:
+        """Rows of an epoch: for each batch, which rows of each source."""
+        settings = self.settings
+        count = max(1, settings.epoch_rows // settings.batch)
+        drawn = []
+        for source, rows, weight in zip(settings.sources, train, self._weights(train), strict=True):
+            n = round(source.share * settings.batch) * count
+            if weight is None:
+                turns = -(-n // len(rows))
+                picked = np.concatenate([rng.permutation(len(rows)) for _ in range(turns)])[:n]
+            else:
+                picked = rng.choice(len(rows), n, p=weight)
+            drawn.append(np.split(picked, count))
+        return [list(parts) for parts in zip(*drawn, strict=True)]
 
-    def _loss(self, rows: Tensor, rng: np.random.Generator) -> Tensor:
-        settings = self.recipe.finetuning
+    def _weights(self, train: Sequence[Rows]) -> list[Floats | None]:
+        z = {s.data: rows.z.numpy() for s, rows in zip(self.settings.sources, train, strict=True)}
+        return [like(z[s.data], z[s.like]) if s.like else None for s in self.settings.sources]
+
+    def _loss(
+        self,
+        train: Sequence[Rows],
+        batch: Sequence[NDArray[np.int64]],
+        rng: np.random.Generator,
+    ) -> Tensor:
+        settings = self.settings
         which = int(rng.integers(len(ORIENTATIONS)))
-        images = turn(self.transform.images(self.images[rows]), ORIENTATIONS[which])
-        hidden = torch.rand(len(rows), 1) < settings.hidden_magnitudes
-        magnitudes = torch.where(hidden, self.measured[rows], self.magnitudes[rows])
-        noise = settings.magnitude_noise * torch.randn(len(rows), 5)
-        magnitudes = self.transform.magnitudes(magnitudes + noise)
-        encoded = self.features[which, rows].float()
-        logits = self._with_dropout(*self.model.branches(encoded, images, magnitudes))
-        target = self.grid.smooth(self.bins[rows], settings.label_width)
+        pairs = list(zip(train, map(torch.from_numpy, batch), strict=True))
+        images = torch.cat([rows.images[at] for rows, at in pairs]).float()
+        encoded = torch.cat([rows.encoded[which, at] for rows, at in pairs]).float()
+        given = torch.cat([rows.given[at] for rows, at in pairs])
+        measured = torch.cat([rows.measured[at] for rows, at in pairs])
+        z = torch.cat([rows.z[at] for rows, at in pairs])
+        hidden = torch.rand(len(z), 1) < settings.hidden_magnitudes
+        magnitudes = torch.where(hidden, measured, given)
+        magnitudes = magnitudes + settings.magnitude_noise * torch.randn(len(z), 5)
+        seen = torch.from_numpy(self.transform.magnitudes(magnitudes.numpy()))
+        put = self.machine.put
+        with torch.autocast(self.machine.device.type, torch.bfloat16, enabled=self.machine.half):
+            parts = self.model.branches(
+                put(encoded), put(turn(images, ORIENTATIONS[which])), put(seen)
+            )
+            logits = self._with_dropout(*parts).float()
+        target = put(self._labels(z))
         return -(target * torch.log_softmax(logits, dim=1)).sum(dim=1).mean()
+
+    def _labels(self, z: Tensor) -> Tensor:
+        """Normals [n, bins] of `label_width` bins around the redshifts."""
+        middles = torch.arange(self.grid.bins, dtype=torch.float32) + 0.5
+        places = torch.from_numpy(self.grid.position(z.numpy())).float()
+        distance = (middles - places[:, None]) / self.settings.label_width
+        return torch.softmax(-0.5 * distance.square(), dim=1)
 
     def _with_dropout(self, tokens: Tensor, pixels: Tensor, magnitudes: Tensor) -> Tensor:
         """Fuse, with the image hidden from some rows and single features from all.
@@ -212,65 +238,42 @@ class _Tuner:
         A few thousand real images are soon known by heart; their colours are not. A model that
         must also answer without the image keeps to what is true of those it has not seen.
         """
-        settings = self.recipe.finetuning
-        shown = torch.rand(len(tokens), 1) >= settings.hidden_images
+        settings = self.settings
+        shown = torch.rand(len(tokens), 1, device=tokens.device) >= settings.hidden_images
         image = torch.cat([tokens, pixels], dim=1) * shown
         image = functional.dropout(image, settings.dropout)
         return self.model.concat_block(torch.cat([image, magnitudes], dim=1))
 
-    def _training_mode(self) -> None:
-        """Batch norms of the frozen encoder keep their statistics."""
-        self.model.train()
-        self.model.blocks.eval()
-
-    def _features(self, train: Cutouts) -> Tensor:
-        """Encoder output [orientations, n, 192], float16, kept beside the run."""
-        path = self.out / "features.pt"
-        if not path.exists():
-            images = torch.from_numpy(train.images)
-            features = [self._encode(images, each).half() for each in ORIENTATIONS]
-            keep(torch.stack(features), path)
-        features_of_all: Tensor = recall(path)
-        return features_of_all
-
-    def _encode(self, images: Tensor, orientation: int) -> Tensor:
+    def _encode(self, pixels: Tensor, orientation: int) -> Tensor:
+        """Encoder output [n, 192], float16."""
         self.model.eval()
+        parts = []
         with torch.inference_mode():
-            parts = [
-                self.model.encode(turn(self.transform.images(part), orientation))
-                for part in images.split(_CHUNK)
-            ]
+            for part in pixels.split(_CHUNK):
+                turned = self.machine.put(turn(part.float(), orientation))
+                with torch.autocast(
+                    self.machine.device.type, torch.bfloat16, enabled=self.machine.half
+                ):
+                    parts.append(self.model.encode(turned).half().cpu())
         return torch.cat(parts).clone()
 
-    def _validation_views(self, model: AstroMAE) -> tuple[Tensor, Tensor]:
-        """Logits of the validation set, of the whole model and with the image hidden."""
-        model.eval()
-        pixels = torch.from_numpy(self.validation.images)
-        images = self.transform.images(pixels)
-        magnitudes = self.transform.magnitudes(
-            complete(torch.from_numpy(self.validation.magnitudes), pixels)
-        )
-        with torch.inference_mode():
-            alone = model.fuse_magnitudes(magnitudes)
-            parts = [
-                model.fuse(self.validation_features[i : i + _CHUNK], *pair)
-                for i, pair in zip(
-                    range(0, len(images), _CHUNK),
-                    zip(images.split(_CHUNK), magnitudes.split(_CHUNK), strict=True),
-                    strict=True,
-                )
-            ]
-        return torch.cat(parts), alone
+    def _validate(self, judges: Sequence[Rows]) -> dict[str, Any]:
+        """Loss, NMAD and outliers of the averaged model; every judge counts alike."""
+        losses: list[float] = []
+        found: dict[str, float] = {}
+        names = [
+            source.data.removesuffix(".npz") for source in self.settings.sources if source.judge
+        ]
+        for name, rows in zip(names, judges, strict=True):
+            p = density(self.views(rows, cast("AstroMAE", self.average.module)), 1.0)
+            z = rows.z.numpy()
+            losses.append(surprise(p, self.grid, z))
+            metrics = point_metrics(self.grid.quantiles(p, (0.5,))[:, 0], z)
+            found |= {f"{name} nmad": metrics["nmad"], f"{name} outliers": metrics["outliers"]}
+        return {"validation_loss": float(np.mean(losses)), **found}
 
-    def _validate(self) -> dict[str, float]:
-        """Loss, NMAD and outliers of the averaged model on the validation set."""
-        p = density(self._validation_views(cast("AstroMAE", self.average.module)), 1.0)
-        z = self.grid.quantiles(p, (0.5,))[:, 0].numpy()
-        found = {"validation_loss": self._balanced_loss(p)}
-        for name, which in {
-            "galaxy": self.validation.kind == "galaxy",
-            "real": ~self.validation.simulated & (self.validation.z >= 2.7),
-        }.items():
-            metrics = point_metrics(z[which], self.validation.z[which])
-            found[f"{name}_nmad"], found[f"{name}_out"] = metrics["nmad"], metrics["outliers"]
-        return found
+
+def surprise(p: Floats, grid: Grid, z: Floats) -> float:
+    """Cross entropy of redshifts `z` [n] with the densities `p` [n, bins]."""
+    at = grid.position(z).astype(np.int64)
+    return float(-np.log(np.maximum(p[np.arange(len(z)), at], 1e-30)).mean())

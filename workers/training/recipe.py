@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from workers.errors import RecipeError
 
@@ -17,32 +17,43 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Data(_Part):
-    """How many rows of what."""
-
-    galaxies: PositiveInt
-    quasars: PositiveInt
-    """Simulated ones; the real ones are all taken."""
-
-
 class Pretraining(_Part):
     """Masked autoencoding of the encoder."""
 
-    epochs: int
-    batch: int = 128
-    mask: float = 0.75
+    labelled: tuple[str, ...] = ()
+    """Datasets with redshifts, of which only the training rows are seen."""
+    unlabelled: tuple[str, ...] = ()
+    """Datasets without, of which all rows are seen."""
+    epochs: PositiveInt
+    batch: PositiveInt = 128
+    mask: float = Field(0.75, gt=0, lt=1)
     rate: float = 1e-3
     decay: float = 0.05
+
+
+class Source(_Part):
+    """A dataset with redshifts that a model is fine-tuned on."""
+
+    data: str
+    share: float
+    """Of the rows of an epoch."""
+    like: str | None = None
+    """Draw rows so that their redshifts are distributed as those of this dataset."""
+    judge: bool = True
+    """Its validation rows choose the best epoch and the calibration."""
+    z_least: float = 0.0
+    """Rows nearer than this are left out: the model is not for them."""
 
 
 class FineTuning(_Part):
     """Everything behind the frozen encoder."""
 
-    epochs: int
-    epoch_rows: int
-    galaxy_share: float = 0.3
-    real_quasar_share: float = 0.3
-    batch: int = 256
+    sources: tuple[Source, ...]
+    bins: PositiveInt = 400
+    z_max: float = 6.0
+    epochs: PositiveInt
+    epoch_rows: PositiveInt
+    batch: PositiveInt = 256
     rate: float = 8e-4
     decay: float = 0.02
     average: float = 0.99
@@ -56,20 +67,34 @@ class FineTuning(_Part):
     """Share of the rows whose image the fusion does not see."""
     dropout: float = 0.3
     """Share of the image's features that a row's fusion does not see."""
+    calibration_knots: PositiveInt = 16
+
+
+class Domain(_Part):
+    """What tells rows that the model is for from others."""
+
+    outside: tuple[str, ...] = ()
+    """Datasets of what the model is not for."""
+    nearer: float = 0.0
+    """Rows of the sources nearer than this are outside, too."""
+    rows: PositiveInt = 6_000
+    """At most so many good ones of each source, and twice as many of each foreign dataset."""
+    epochs: PositiveInt = 20
 
 
 class Recipe(_Part):
-    """One training run, start to end."""
+    """One training run, start to end: pre-training, fine-tuning, or both."""
 
     name: str
     version: str
     seed: int
-    bins: int
-    z_max: float
-    threads: int = 1
-    data: Data
-    pretraining: Pretraining
-    finetuning: FineTuning
+    softening: tuple[float, float, float, float, float]
+    """Nanomaggies, ugriz: pixels become asinh(x / softening)."""
+    half: bool = False
+    """Matrix products in bfloat16."""
+    pretraining: Pretraining | None = None
+    finetuning: FineTuning | None = None
+    domain: Domain | None = None
 
 
 def load(recipe: Path | str) -> Recipe:

@@ -1,96 +1,81 @@
-"""One training run: data, masked pre-training, fine-tuning, recalibration, weights.
+"""One training run: masked pre-training, fine-tuning, recalibration, weights.
 
-Every stage leaves a file in the output folder and is passed over when the file is there;
-within a stage the state of the last full epoch is kept. So a run that was stopped goes on.
+Every stage leaves a file in the output folder and is passed over when the file is there; within a
+stage the state of the last full epoch is kept. So a run that was stopped goes on.
 """
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from workers import domain as domains
 from workers.astromae import AstroMAE
+from workers.density import density
+from workers.drift import reference
+from workers.errors import RecipeError, WeightsError
+from workers.estimator import Estimates, Estimator
+from workers.evaluation.plots import learning_curve
+from workers.evaluation.predictions import estimate_all
 from workers.photometry import complete
-from workers.training import finetune
+from workers.training import calibrate, domain, pretrain
 from workers.training import recipe as recipes
-from workers.training.cutouts import (
-    Cutouts,
-    real_quasars,
-    rendered_galaxies,
-    rendered_quasars,
-    split,
-    unlabelled,
-)
-from workers.training.pretrain import MaskedAutoencoder, rate_at
-from workers.training.recipe import Recipe
-from workers.training.state import keep, recall
+from workers.training.cutouts import Cutouts, Split, split
+from workers.training.finetune import Rows, Tuner
+from workers.training.machine import Machine
+from workers.training.progress import Journal
+from workers.training.recipe import Domain, Recipe, Source
 from workers.transform import InputTransform, colors
 from workers.weights import Config, save
 
-Progress = Callable[[str], None]
+ENCODER: Final = "encoder.safetensors"
+CURVE: Final = "learning.png"
 
 
-def train(recipe: Path | str, data: Path, out: Path, *, on_progress: Progress = print) -> Path:
-    """Run a recipe on the SDSS files in `data`; returns the path of the weights.
+def train(
+    recipe: Path | str,
+    data: Path,
+    out: Path,
+    *,
+    encoder: Path | None = None,
+    device: str = "auto",
+    threads: int = 1,
+    compiled: bool = False,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Run a recipe on the datasets in `data`; returns the path of the encoder or of the weights.
+
+    `encoder`: the file that a run of pre-training alone has left.
 
     Raises:
-        RecipeError: the recipe does not exist or is wrong.
+        RecipeError: the recipe does not exist, is wrong, or lacks an encoder.
+        DataError: a dataset is missing or is not one.
     """
     chosen = recipes.load(recipe)
     out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(chosen.threads)
     torch.manual_seed(chosen.seed)
-    run = _Run(chosen, data, out, on_progress)
-    sets = run.sets()
-    transform = input_transform(sets["train"])
-    model = AstroMAE(outputs=chosen.bins)
-    run.pretrain(model, transform, sets["train"])
-    temperature = finetune.run(
-        model, transform, sets["train"], sets["validation"], chosen, out, run.note
-    )
-    config = Config(
-        name=chosen.name,
-        version=chosen.version,
-        bins=chosen.bins,
-        z_max=chosen.z_max,
-        temperature=temperature,
-        magnitudes_alone=True,
-        transform=transform,
-        magnitude_range=_magnitude_range(sets["train"]),
-        recipe=chosen.model_dump(mode="json"),
-    )
-    path = out / f"{chosen.name}.safetensors"
-    save(path, model, config)
-    on_progress(f"weights written to {path}")
+    machine = Machine.choose(device, threads=threads, half=chosen.half, compiled=compiled)
+    run = _Run(chosen, data, out, machine, Journal(out, say))
+    encoder = run.encoder() if chosen.pretraining else encoder
+    if chosen.finetuning is None:
+        if encoder is None:
+            raise RecipeError(f"recipe {recipe} has neither pretraining nor finetuning")
+        say(f"encoder written to {encoder}")
+        return encoder
+    if encoder is None:
+        raise RecipeError(
+            f"recipe {recipe} fine-tunes only: give the encoder of a pre-training run (--encoder)"
+        )
+    path = run.weights(encoder)
+    say(f"weights written to {path}")
     return path
-
-
-def input_transform(train: Cutouts) -> InputTransform:
-    """Softening at three times the sky noise; colours and r standardised (median, 16 to 84 %)."""
-    noise = np.median(train.images[:2000, :, :6, :6].std(axis=(2, 3)), axis=0)
-    low, middle, high = np.percentile(colors(_completed(train)).numpy(), [16, 50, 84], axis=0)
-    return InputTransform(
-        tuple(float(each) for each in 3 * noise),
-        tuple(float(each) for each in middle),
-        tuple(float(each) for each in (high - low) / 2),
-    )
-
-
-def _magnitude_range(train: Cutouts) -> tuple[tuple[float, float], ...]:
-    low, high = np.percentile(_completed(train).numpy(), [0.1, 99.9], axis=0)
-    return tuple((float(a), float(b)) for a, b in zip(low, high, strict=True))
-
-
-def _completed(cutouts: Cutouts) -> Tensor:
-    return complete(torch.from_numpy(cutouts.magnitudes), torch.from_numpy(cutouts.images))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,96 +83,183 @@ class _Run:
     recipe: Recipe
     data: Path
     out: Path
-    on_progress: Progress
+    machine: Machine
+    journal: Journal
 
-    def note(self, **figures: Any) -> None:
-        """One line of progress, also kept in `metrics.jsonl`."""
-        with (self.out / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(figures) + "\n")
-        self.on_progress("  ".join(f"{k} {_short(v)}" for k, v in figures.items()))
+    def encoder(self) -> Path:
+        """Pre-train, or find what an earlier run left."""
+        from safetensors.torch import save_file
 
-    def sets(self) -> dict[str, Cutouts]:
-        """Train, validation and test rows, made once."""
-        names = ("train", "validation", "test")
-        paths = {name: self.out / f"{name}.npz" for name in names}
-        if not all(path.exists() for path in paths.values()):
-            self.on_progress("making the data sets (rendering) ...")
-            seed, sizes = self.recipe.seed, self.recipe.data
-            parts = [
-                split(real_quasars(self.data), seed),
-                split(rendered_galaxies(self.data, sizes.galaxies, seed), seed),
-                split(rendered_quasars(self.data, sizes.quasars, seed), seed),
-            ]
-            for name, path in paths.items():
-                Cutouts.join([getattr(part, name) for part in parts]).save(path)
-        return {name: Cutouts.load(path) for name, path in paths.items()}
-
-    def pretrain(self, model: AstroMAE, transform: InputTransform, train: Cutouts) -> None:
-        """Pre-train the encoder of `model` in place, or load what an earlier run left."""
-        done = self.out / "encoder.pt"
-        settings = self.recipe.pretraining
-        masked = MaskedAutoencoder(model, settings.mask)
-        if done.exists():
-            model.load_state_dict(recall(done))
-            return
-        decayed = [p for p in masked.parameters() if p.ndim > 1]
-        others = [p for p in masked.parameters() if p.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": settings.decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            betas=(0.9, 0.95),
+        path, settings = self.out / ENCODER, self.recipe.pretraining
+        if path.exists() or settings is None:
+            return path
+        transform = InputTransform(softening=self.recipe.softening)
+        sets = [self._seen(each) for each in settings.labelled]
+        sets += [Cutouts.load(self.data / each) for each in settings.unlabelled]
+        images = _half(transform, np.concatenate([each.stamps for each in sets]))
+        model = AstroMAE()
+        pretrain.run(
+            model, images, settings, self.recipe.seed, self.out, self.machine, self.journal
         )
-        state, start = self.out / "pretraining.pt", 0
-        if state.exists():
-            stored = recall(state)
-            masked.load_state_dict(stored["model"])
-            optimizer.load_state_dict(stored["optimizer"])
-            start = stored["epoch"]
-        images = torch.from_numpy(np.concatenate([train.images, unlabelled(self.data)]))
-        steps = settings.epochs * (len(images) // settings.batch)
-        for epoch in range(start, settings.epochs):
-            figures = self._pretrain_epoch(masked, optimizer, transform, images, epoch, steps)
-            keep(
-                {
-                    "model": masked.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "epoch": epoch + 1,
-                },
-                state,
-            )
-            self.note(stage="pretraining", epoch=epoch + 1, **figures)
-        keep(model.state_dict(), done)
-        state.unlink(missing_ok=True)
+        unfinished = path.with_name(f"unfinished-{path.name}")
+        save_file(
+            {
+                name: tensor.contiguous().cpu()
+                for name, tensor in pretrain.encoder_of(model).items()
+            },
+            unfinished,
+            metadata={"recipe": self.recipe.model_dump_json()},
+        )
+        unfinished.replace(path)
+        learning_curve(self.journal.figures(), self.out / CURVE)
+        return path
 
-    def _pretrain_epoch(
-        self,
-        masked: MaskedAutoencoder,
-        optimizer: torch.optim.Optimizer,
-        transform: InputTransform,
-        images: Tensor,
-        epoch: int,
-        steps: int,
-    ) -> dict[str, float]:
-        settings, started, losses = self.recipe.pretraining, time.perf_counter(), []
-        generator = torch.Generator().manual_seed(1000 + epoch)
-        torch.manual_seed(self.recipe.seed + epoch)
-        order = torch.randperm(len(images), generator=generator)
-        per_epoch = len(images) // settings.batch
-        masked.train()
-        for i in range(per_epoch):
-            rate = rate_at(epoch * per_epoch + i, steps, settings.rate)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            batch = finetune.turn(images[order[i * settings.batch :][: settings.batch]], i % 8)
-            loss = masked(transform.images(batch))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        return {"loss": float(np.mean(losses)), "seconds": time.perf_counter() - started}
+    def weights(self, encoder: Path) -> Path:
+        """Fine-tune behind the encoder in the file `encoder`, calibrate, and write the weights."""
+        recipe, settings = self.recipe, self.recipe.finetuning
+        path = self.out / f"{recipe.name}.safetensors"
+        if path.exists() or settings is None:
+            return path
+        sets = [self._split(each) for each in settings.sources]
+        self._leave_rows(sets)
+        train = Cutouts.join([each.train for each in sets])
+        transform = input_transform(recipe.softening, train)
+        model = AstroMAE(outputs=settings.bins)
+        _fill(model, encoder)
+        tuner = Tuner(model, transform, settings, recipe.seed, self.out, self.machine, self.journal)
+        self.journal.say("encoding ...")
+        judges = [
+            tuner.rows(each.validation, (0,))
+            for source, each in zip(settings.sources, sets, strict=True)
+            if source.judge
+        ]
+        tuner.fit([tuner.rows(each.train) for each in sets], judges)
+        temperature, table = self._calibrate(tuner, judges)
+        tensors = {name: value.cpu().numpy() for name, value in model.state_dict().items()}
+        if recipe.domain:
+            tensors |= self._domain(sets, settings.sources).tensors()
+        config = Config(
+            name=recipe.name,
+            version=recipe.version,
+            bins=settings.bins,
+            z_max=settings.z_max,
+            temperature=temperature,
+            calibration=table,
+            magnitudes_alone=True,
+            transform=transform,
+            magnitude_range=_magnitude_range(train),
+            recipe=recipe.model_dump(mode="json"),
+        )
+        unfinished = path.with_name(f"unfinished-{path.name}")
+        save(unfinished, tensors, config, half=True)
+        seen = Cutouts.join(_judged(settings.sources, sets))
+        config = config.model_copy(update={"reference": _reference(unfinished, seen)})
+        save(unfinished, tensors, config, half=True)
+        unfinished.replace(path)
+        learning_curve(self.journal.figures(), self.out / CURVE)
+        return path
+
+    def _split(self, source: Source) -> Split:
+        whole = split(Cutouts.load(self.data / source.data), self.recipe.seed)
+        parts = (whole.train, whole.validation, whole.test)
+        return Split(*(part.rows(part.z >= source.z_least) for part in parts))
+
+    def _leave_rows(self, sets: list[Split]) -> None:
+        """The rows of each part in the run's folder, for those who evaluate."""
+        for name in ("train", "validation", "test"):
+            path = self.out / f"{name}.npz"
+            if not path.exists():
+                Cutouts.join([getattr(each, name) for each in sets]).save(path)
+
+    def _calibrate(self, tuner: Tuner, judges: list[Rows]) -> tuple[float, tuple[float, ...]]:
+        views = [np.concatenate(each) for each in zip(*map(tuner.views, judges), strict=True)]
+        z = np.concatenate([each.z.numpy() for each in judges])
+        softened = calibrate.temperature(views, tuner.grid, z)
+        table = calibrate.table(calibrate.pit(density(views, softened), tuner.grid, z))
+        self.journal.note(stage="calibration", temperature=softened, middle=table[len(table) // 2])
+        return softened, table
+
+    def _domain(self, sets: list[Split], sources: tuple[Source, ...]) -> domains.Domain:
+        """The out-of-domain score: of rows that are good, against rows that are not."""
+        settings, rng = self.recipe.domain or Domain(), np.random.default_rng(self.recipe.seed)
+        # A small validation set has too few rows to place one in twenty: training lends it some.
+        parts = [split(each.train, self.recipe.seed) for each in sets]
+        good = [_some(part.train, settings.rows, rng) for part in parts]
+        lent = [
+            rows
+            for source, part in zip(sources, parts, strict=True)
+            if source.judge
+            for rows in (part.validation, part.test)
+        ]
+        foreign = [self._seen(each) for each in settings.outside]
+        if settings.nearer:
+            wholes = [self._seen(each.data) for each in sources]
+            foreign += [each.rows(each.z < settings.nearer) for each in wholes]
+        return domain.train(
+            Cutouts.join(good),
+            [_some(each, 2 * settings.rows, rng) for each in foreign],
+            Cutouts.join([*_judged(sources, sets), *lent]),
+            settings,
+            self.recipe.seed,
+            self.journal,
+        )
+
+    def _seen(self, name: str) -> Cutouts:
+        """Rows of a dataset that training may see."""
+        return split(Cutouts.load(self.data / name), self.recipe.seed).train
 
 
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _judged(sources: tuple[Source, ...], sets: list[Split]) -> list[Cutouts]:
+    """Validation rows of the sources that judge."""
+    return [each.validation for source, each in zip(sources, sets, strict=True) if source.judge]
+
+
+def _reference(weights: Path, rows: Cutouts) -> dict[str, Any]:
+    """How the finished model's estimates of held-out rows are distributed."""
+    return reference(Estimates(**estimate_all(Estimator.load(weights), rows)), rows.magnitudes)
+
+
+def _some(cutouts: Cutouts, n: int, rng: np.random.Generator) -> Cutouts:
+    """At most `n` rows, picked at random."""
+    return cutouts.rows(rng.permutation(len(cutouts))[:n])
+
+
+def _half(transform: InputTransform, images: NDArray[Any]) -> Tensor:
+    """Transformed pixels as float16: they are small numbers, and there are many."""
+    return torch.from_numpy(transform.images(images).astype(np.float16))
+
+
+def input_transform(softening: tuple[float, ...], train: Cutouts) -> InputTransform:
+    """Colours and r are standardised: by their median, and half of the 16 to 84 % range."""
+    low, middle, high = np.percentile(colors(_completed(train)), [16, 50, 84], axis=0)
+    return InputTransform(
+        softening,
+        tuple(float(each) for each in middle),
+        tuple(float(each) for each in (high - low) / 2),
+    )
+
+
+def _magnitude_range(train: Cutouts) -> tuple[tuple[float, float], ...]:
+    low, high = np.percentile(_completed(train), [0.1, 99.9], axis=0)
+    return tuple((float(a), float(b)) for a, b in zip(low, high, strict=True))
+
+
+def _completed(cutouts: Cutouts) -> NDArray[np.float32]:
+    return complete(cutouts.magnitudes.astype(np.float32), cutouts.stamps)
+
+
+def _fill(model: AstroMAE, encoder: Path) -> None:
+    """Put a pre-trained encoder into `model`."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        found = model.load_state_dict(load_file(encoder), strict=False)
+        wrong = [
+            *found.unexpected_keys,
+            *(set(pretrain.encoder_of(model)) & set(found.missing_keys)),
+        ]
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise WeightsError(f"encoder {encoder} cannot be read: {error}") from error
+    if wrong:
+        raise WeightsError(f"{encoder} is not an encoder of this model: {wrong[:3]}")
