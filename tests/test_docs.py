@@ -9,6 +9,7 @@ from typer.main import get_command
 from dispatcher import settings
 from dispatcher.cli import app
 from sinks import schema
+from workers.weights import identify, shipped
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -48,9 +49,8 @@ def test_the_version_has_a_place_in_the_changelog():
     assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_the_model_card_is_of_the_shipped_weights():
-    from workers.weights import identify
-
-    card, shipped = (ROOT / "docs" / "model-card.md").read_text(), identify()
-    assert shipped.sha256 in card
-    assert f"{shipped.name}, version {shipped.version}" in card
+@pytest.mark.parametrize("name", shipped())
+def test_a_model_card_is_of_the_shipped_weights(name):
+    card, model = (ROOT / "docs" / f"model-{name}.md").read_text(), identify(name)
+    assert model.sha256 in card
+    assert f"{model.name}, version {model.version}" in card

@@ -23,8 +23,8 @@ Floats = NDArray[np.float32]
 UNUSUAL: Final = 0.95
 """Above this score, a stamp is flagged: one good row in twenty is."""
 
-FOREIGN: Final = 1.0
-"""At this score there is no redshift: no good row of the calibration came near it."""
+FOREIGN: Final = 0.998
+"""Above this score there is no redshift: two good rows in a thousand lose theirs."""
 
 PREFIX: Final = "domain."
 _SIZE: Final = 32

@@ -171,7 +171,7 @@ def _estimates(images: NDArray[np.float32], magnitudes: NDArray[np.float32]) -> 
 
 
 def _verdict(item: str, estimates: Estimates, i: int) -> Verdict:
-    if estimates.out_of_domain[i] >= FOREIGN:
+    if estimates.out_of_domain[i] > FOREIGN:
         return Verdict(item, VerdictKind.NOT_APPLICABLE, reason=_FOREIGN)
     estimate = Estimate(
         z_median=float(estimates.z_median[i]),

@@ -19,7 +19,8 @@ class Answering:
     in `later` is answered with `try_again` as often as it says.
     """
 
-    def __init__(self, sha256, kills=(), later=None):
+    def __init__(self, sha256, kills=(), later=None, drift=()):
+        self.drift = list(drift)
         self.sha256, self.kills, self.later = sha256, set(kills), dict(later or {})
         self.asked = []
 
@@ -36,6 +37,7 @@ class Answering:
                 [self._verdict(each, mark) for each, mark in zip(ids, marks, strict=True)]
             ),
             "gathered": [],
+            "drift": self.drift,
         }
 
     def _verdict(self, key, mark):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import structlog
 from answering import Answering, images
 
 from dispatcher.errands import Errand, Question
@@ -91,3 +92,12 @@ def test_partitions_are_of_equal_size(n):
     parts = cut(list(range(17)), n)
     assert [each for part in parts for each in part] == list(range(17))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+async def test_drift_that_workers_see_is_said_once(settle):
+    handler = Answering(MODEL.weights_sha256, drift=("u-g", "z_median"))
+    with structlog.testing.capture_logs() as logs:
+        await settle(handler, range(7))
+    (said,) = [each for each in logs if "not distributed" in each["event"]]
+    assert said["quantities"] == ["u-g", "z_median"]
+    assert said["log_level"] == "warning"

@@ -59,12 +59,12 @@ def test_the_score_is_a_share_of_the_good_rows_it_was_calibrated_on(trained):
     score = trained.score(rows.stamps, rows.magnitudes)
     assert (score > UNUSUAL).mean() == pytest.approx(1 - UNUSUAL, abs=0.005)
     assert np.median(score) == pytest.approx(0.5, abs=0.01)
-    assert not (score >= FOREIGN).any(), "good rows are given their redshift"
+    assert (score > FOREIGN).sum() <= 2, "good rows are given their redshift"
 
 
 def test_a_stamp_without_an_object_is_foreign(trained):
     rows = empty(rendered(100, 5), np.random.default_rng(1))
-    assert (trained.score(rows.stamps, rows.magnitudes) >= FOREIGN).mean() > 0.7
+    assert (trained.score(rows.stamps, rows.magnitudes) > FOREIGN).mean() > 0.8
 
 
 def test_the_tensors_of_a_file_give_the_same_scores(trained):

@@ -36,9 +36,15 @@ class Context:
 def model(weights_file):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOOKBACK_WEIGHTS", str(weights_file))
-        handler.estimator.cache_clear()
+        forget()
         yield handler.estimator()
+    forget()
+
+
+def forget():
+    """The next invocation is the first of its process."""
     handler.estimator.cache_clear()
+    handler.monitor.cache_clear()
 
 
 @pytest.fixture

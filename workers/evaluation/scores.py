@@ -98,5 +98,5 @@ def _domain(score: Floats | None, which: Mask) -> dict[str, float | None]:
     asked = score[which]
     return {
         "unusual": float((asked > UNUSUAL).mean()),
-        "foreign": float((asked >= FOREIGN).mean()),
+        "foreign": float((asked > FOREIGN).mean()),
     }
