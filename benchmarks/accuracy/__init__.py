@@ -1,10 +1,10 @@
 """Accuracy on held-out rows: the shipped models beside forests, and an outside network.
 
-    python -m benchmarks.accuracy --data DIR [--judge NPZ] [--stars NPZ] [--quick] [--json]
+    python -m benchmarks.accuracy [--data DIR] [--judge NPZ] [--stars NPZ] [--quick] [--json]
 
 DIR holds galaxies/ and quasars/, each with the `train.npz` and `test.npz` of one split (layout:
-`workers.training.cutouts`); weights are the shipped ones of each kind, or `--galaxies FILE`,
-`--quasars FILE`. All estimators see the same held-out rows, with magnitudes as they are there:
+`workers.training.cutouts`); without it some hundred galaxies are rendered on the spot, and no page
+is written. Weights are the shipped ones of each kind, or `--galaxies FILE`, `--quasars FILE`. All estimators see the same held-out rows, with magnitudes as they are there:
 
 model                              the shipped weights
 magnitudes measured in the stamp   the same, with the magnitudes withheld

@@ -29,10 +29,10 @@ def flagged_shares(
     return {f"{name}, {len(rows)}": flagged(domain, rows) for name, rows in asked.items()}
 
 
-def stars(data: Path, real: Path | None) -> dict[str, Cutouts]:
+def stars(data: Path | None, real: Path | None) -> dict[str, Cutouts]:
     """Held-out rendered stars of `data`/stars.npz; real ones of the npz file `real` (`stars`)."""
     found = {}
-    if (data / "stars.npz").exists():
+    if data and (data / "stars.npz").exists():
         found["SIMULATED stars"] = split(Cutouts.load(data / "stars.npz"), _SEED).test
     if real:
         with np.load(real, allow_pickle=False) as stored:

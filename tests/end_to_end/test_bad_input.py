@@ -4,11 +4,11 @@ import json
 import zlib
 
 import lookback
-import numpy as np
 import pytest
 
 from dispatcher.demo import one_band_alerts
 from ingest.codecs.notice import ImageAddress, InlineImage, NewImage
+from workers.training.render import render_galaxies
 
 
 def notice(stamp):
@@ -106,9 +106,8 @@ def test_a_packed_stamp_that_is_a_bomb_costs_no_memory(tmp_path):
 
 
 def test_good_events_among_bad_ones_are_answered(tmp_path):
-    image = np.random.default_rng(1).normal(1, 1, (5, 32, 32))
     source = tmp_path / "night.jsonl"
-    good = notice(InlineImage.of_pixels(image))
+    good = notice(InlineImage.of_pixels(render_galaxies(1, 1).images[0]))
     source.write_bytes(b"\n".join([good, b"rubbish", good[:100]]) + b"\n")
     settings = tmp_path / "lookback.toml"
     settings.write_text("[dead_letters]\nmax_ratio = 0.9\n")
