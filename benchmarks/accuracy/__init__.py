@@ -4,7 +4,8 @@
 
 DIR holds galaxies/ and quasars/, each with the `train.npz` and `test.npz` of one split (layout:
 `workers.training.cutouts`); without it some hundred galaxies are rendered on the spot, and no page
-is written. Weights are the shipped ones of each kind, or `--galaxies FILE`, `--quasars FILE`. All estimators see the same held-out rows, with magnitudes as they are there:
+is written. Weights are the shipped ones of each kind, or `--galaxies FILE`, `--quasars FILE`. All
+estimators see the same held-out rows, with magnitudes as they are there:
 
 model                              the shipped weights
 magnitudes measured in the stamp   the same, with the magnitudes withheld

@@ -75,7 +75,7 @@ def assert_same(found, state):
         assert found[name].tobytes() == tensor.numpy().tobytes(), name
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("wrap", [as_on_two_gpus, lambda model: model], ids=["parallel", "bare"])
 def test_a_whole_model_is_read_without_torch_and_without_its_code(
     their_code, new_model, tmp_path, seed, wrap
@@ -123,7 +123,7 @@ def test_a_state_dict_is_read_wherever_it_stands(tmp_path, make, protocol):
     assert_same(read(tmp_path / "state.pt"), state)
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("protocol", [2, 5])
 def test_a_model_beside_its_settings_is_read(their_code, new_model, tmp_path, protocol):
     state = new_model(1, 4).state_dict()
     held = {

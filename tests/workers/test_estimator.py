@@ -19,15 +19,21 @@ def stamps(n, seed=1):
     return images, rng.uniform(18, 21, (n, 5)).astype(np.float32)
 
 
-@pytest.fixture
-def load(tmp_path, new_tensors, config):
-    """Loads weights like the small ones, but for what is given."""
+@pytest.fixture(scope="module")
+def load(tmp_path_factory, new_tensors, config):
+    """Loads weights like the small ones, but for what is given; the same ones once."""
+    path, loaded = tmp_path_factory.mktemp("estimator") / "changed.safetensors", {}
 
     def load(tensors=None, how=None, **changed):
-        path = tmp_path / "changed.safetensors"
-        changed = config.model_copy(update=changed)
-        save(path, tensors or new_tensors(changed.bins), changed, half=False)
-        return Estimator.load(path, **(how or {}))
+        key = repr((how, changed))
+        if tensors is not None or key not in loaded:
+            other = config.model_copy(update=changed)
+            save(path, tensors or new_tensors(other.bins), other, half=False)
+            found = Estimator.load(path, **(how or {}))
+            if tensors is not None:
+                return found
+            loaded[key] = found
+        return loaded[key]
 
     return load
 
