@@ -19,7 +19,6 @@ lost, doubled  events that reconcile finds missing, and keys it finds more than 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import subprocess
 import sys
@@ -71,24 +70,15 @@ def _lookback(command: str, night: Path, output: Path) -> dict[str, Any]:
 def cai_loop(images: int) -> float:
     """Images per second of a loop like CAI's on one core, with the same architecture."""
     import torch
-    from torch.utils.data import DataLoader, TensorDataset
 
+    from benchmarks import cai
     from workers.astromae import AstroMAE
 
     torch.set_num_threads(1)
     model = AstroMAE().eval()
-    data = TensorDataset(torch.randn(images, 5, 32, 32), 20 + torch.randn(images, 5))
+    stamps, magnitudes = torch.randn(images, 5, 32, 32), 20 + torch.randn(images, 5)
     started = time.perf_counter()
-    for image, magnitude in DataLoader(data, batch_size=512):
-        with (
-            torch.profiler.profile(
-                activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-            ) as profile,
-            torch.no_grad(),
-        ):
-            model(image, magnitude)
-        profile.key_averages()
-        gc.collect()
+    cai.loop(model, stamps, magnitudes)
     return images / (time.perf_counter() - started)
 
 

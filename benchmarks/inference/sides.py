@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
 import time
@@ -12,8 +11,8 @@ from typing import Final
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks import cai
 from benchmarks.inference import others
 from benchmarks.inference.names import ENGINE, ESTIMATE, LOOP
 from workers.astromae import AstroMAE
@@ -22,7 +21,6 @@ from workers.estimator import Estimator
 from workers.weights import load
 
 BATCHES: Final = (1, 8, 32, 128, 512)
-CAI_BATCH: Final = 512
 _SIZES: Final = ((1024, 1024, 1024), (544, 192, 768), (544, 768, 192), (2048, 1024, 1024))
 _LEAST_IMAGES: Final = 96  # a round of a small batch has several
 
@@ -55,7 +53,7 @@ def sides(*, full: bool) -> list[Side]:
     images = rng.normal(size=(max(BATCHES), 5, 32, 32)).astype(np.float32)
     magnitudes = rng.normal(20, 1, (max(BATCHES), 5)).astype(np.float32)
     model = AstroMAE.of(tensors)
-    loop = Side(LOOP, CAI_BATCH, cai_loop(model, images, magnitudes))
+    loop = Side(LOOP, cai.BATCH, cai_loop(model, images, magnitudes))
     loop.measure()
     plan: list[tuple[str, Compute, tuple[int, ...]]] = [
         (ESTIMATE, Estimator.load().estimate, BATCHES),
@@ -98,21 +96,8 @@ def _eager(model: AstroMAE) -> Compute:
 
 def cai_loop(model: AstroMAE, images: np.ndarray, magnitudes: np.ndarray) -> Run:
     """One batch of a loop like CAI's, from the data set to the end of its profiler."""
-    data = TensorDataset(*(torch.from_numpy(each[:CAI_BATCH]) for each in (images, magnitudes)))
-
-    def batch() -> None:
-        for image, magnitude in DataLoader(data, batch_size=CAI_BATCH):
-            with (
-                torch.profiler.profile(
-                    activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-                ) as profile,
-                torch.no_grad(),
-            ):
-                model(image, magnitude)
-            profile.key_averages()
-            gc.collect()
-
-    return batch
+    one = [torch.from_numpy(each[: cai.BATCH]) for each in (images, magnitudes)]
+    return lambda: cai.loop(model, *one)
 
 
 def _matrix(rows: int, inner: int, columns: int, library: str) -> Side:

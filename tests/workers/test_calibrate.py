@@ -5,9 +5,11 @@ import pytest
 from scipy.stats import kstest
 
 from workers.density import Grid, density, recalibrate
-from workers.training.calibrate import pit, table, temperature
+from workers.evaluation.pdf import edges_of, pit
+from workers.training.calibrate import table, temperature
 
 GRID = Grid(200, 3.0)
+EDGES = edges_of(GRID)
 
 
 def believed(n, *, claimed, true, shift=0.0, seed=1):
@@ -30,7 +32,7 @@ def test_the_temperature_widens_what_is_too_sure():
 
 def test_the_probability_integral_transform_of_what_is_right_is_uniform():
     logits, z = believed(4000, claimed=8, true=8)
-    assert kstest(pit(density([logits], 1.0), GRID, z), "uniform").pvalue > 0.01
+    assert kstest(pit(density([logits], 1.0), EDGES, z), "uniform").pvalue > 0.01
 
 
 @pytest.mark.parametrize(
@@ -39,10 +41,10 @@ def test_the_probability_integral_transform_of_what_is_right_is_uniform():
 )
 def test_the_map_makes_rows_uniform_that_it_was_not_fitted_on(wrong):
     logits, z = believed(2000, **wrong)
-    knots = table(pit(density([logits], 1.0), GRID, z))
+    knots = table(pit(density([logits], 1.0), EDGES, z))
     assert knots[0] == 0 and knots[-1] == 1 and (np.diff(knots) >= 0).all()
     logits, z = believed(2000, **wrong, seed=2)
-    before = pit(density([logits], 1.0), GRID, z)
-    after = pit(recalibrate(density([logits], 1.0), knots), GRID, z)
+    before = pit(density([logits], 1.0), EDGES, z)
+    after = pit(recalibrate(density([logits], 1.0), knots), EDGES, z)
     assert kstest(before, "uniform").pvalue < 1e-6
     assert kstest(after, "uniform").pvalue > 0.001

@@ -4,16 +4,15 @@ import argparse
 import collections
 import functools
 import inspect
-import json
 import math
 import subprocess
 import sys
 import types
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
+import published as contracts
 import pytest
 import safetensors.torch
 import torch
@@ -263,30 +262,7 @@ def test_a_model_of_the_other_byte_order_is_read(tmp_path):
 
 @pytest.fixture(scope="module")
 def contract(survey_data):
-    return json.loads((survey_data.parent / "contracts" / "astromae.json").read_text())
-
-
-def filled(name, shape):
-    """A tensor's content by the contract's rules, in their order."""
-    r = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape or None)
-    if name.endswith("running_var"):
-        return 1 + 0.2 * np.abs(r)
-    if name.endswith("running_mean"):
-        return 0.1 * r
-    if name.endswith("cls_token"):
-        return 0.02 * r
-    if len(shape) >= 2:
-        return r * math.sqrt(2 / math.prod(shape[1:]))
-    return 1 + 0.1 * r if name.endswith(".weight") else 0.05 * r
-
-
-def asked():
-    b, c, y, x = np.ogrid[:8, :5, :32, :32]
-    blob = np.exp(-((y - 15.5) ** 2 + (x - 15.5) ** 2) / (2 * (2 + 0.3 * b) ** 2))
-    image = (1 + 0.5 * b) * (1 + c) * blob + 0.05 * np.sin(0.7 * x + 1.3 * y + 0.4 * c + b)
-    b, c = b[..., 0, 0], c[..., 0, 0]
-    magnitude = 20 - 0.3 * b - 0.5 * c + 0.05 * np.cos(c + b)
-    return torch.tensor(image, dtype=torch.float32), torch.tensor(magnitude, dtype=torch.float32)
+    return contracts.read(survey_data)
 
 
 @pytest.mark.survey_data
@@ -295,7 +271,7 @@ def test_a_checkpoint_as_published_gives_the_published_redshifts(contract, their
     for name, tensor in model.state_dict().items():
         if name != "pos_embed" and not name.endswith("num_batches_tracked"):
             source = contract["shared_tensors"].get(name, name)
-            tensor.copy_(torch.tensor(filled(source, tuple(tensor.shape))))
+            tensor.copy_(torch.tensor(contracts.filled(source, tuple(tensor.shape))))
     torch.save(as_on_two_gpus(model), tmp_path / "published.pt")
     assert_same(read_without_torch(tmp_path / "published.pt"), model.state_dict())
 
@@ -303,7 +279,7 @@ def test_a_checkpoint_as_published_gives_the_published_redshifts(contract, their
     ours = workers.astromae.AstroMAE().eval()
     ours.load_state_dict({name: torch.from_numpy(each) for name, each in tensors.items()})
     with torch.inference_mode():
-        found = ours(*asked())[:, 0]
+        found = ours(*map(torch.from_numpy, contracts.asked()))[:, 0]
     np.testing.assert_allclose(found.numpy(), contract["outputs"], rtol=1e-4)
 
 

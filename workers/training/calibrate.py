@@ -31,16 +31,6 @@ def temperature(views: Sequence[Floats], grid: Grid, z: Floats) -> float:
     return float(candidates[int(np.argmin(losses))])
 
 
-def pit(p: Floats, grid: Grid, z: Floats) -> Floats:
-    """Probability integral transform [n]: cumulative probability at the true redshift."""
-    position = grid.position(z)
-    at = position.astype(np.int64)
-    rows = np.arange(len(z))
-    cumulative = np.cumsum(p, axis=1)
-    found: Floats = cumulative[rows, at] - p[rows, at] * (1 - (position - at))
-    return found
-
-
 def table(pits: Floats) -> tuple[float, ...]:
     """The map, as its values at equally spaced cumulative probabilities from 0 to 1."""
     inside = np.clip(pits, _EDGE, 1 - _EDGE)

@@ -67,7 +67,6 @@ class FineTuning(_Part):
     """Share of the rows whose image the fusion does not see."""
     dropout: float = 0.3
     """Share of the image's features that a row's fusion does not see."""
-    calibration_knots: PositiveInt = 16
 
 
 class Domain(_Part):

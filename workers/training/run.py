@@ -22,6 +22,7 @@ from workers.density import density
 from workers.drift import reference
 from workers.errors import RecipeError, WeightsError
 from workers.estimator import Estimates, Estimator
+from workers.evaluation.pdf import edges_of, pit
 from workers.evaluation.plots import learning_curve
 from workers.evaluation.predictions import estimate_all
 from workers.photometry import complete
@@ -175,7 +176,7 @@ class _Run:
         views = [np.concatenate(each) for each in zip(*map(tuner.views, judges), strict=True)]
         z = np.concatenate([each.z.numpy() for each in judges])
         softened = calibrate.temperature(views, tuner.grid, z)
-        table = calibrate.table(calibrate.pit(density(views, softened), tuner.grid, z))
+        table = calibrate.table(pit(density(views, softened), edges_of(tuner.grid), z))
         self.journal.note(stage="calibration", temperature=softened, middle=table[len(table) // 2])
         return softened, table
 

@@ -28,7 +28,8 @@ def pz():
 @pytest.fixture
 def read():
     """What reads the files elsewhere."""
-    qp = pytest.importorskip("qp", reason="pip install qp-prob")
+    import qp
+
     return lambda path: qp.read(str(path))
 
 
