@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 from nat import missing as missing_for_networks
+from parts.aws import ministack
+from parts.kafka import noida
+from parts.kafka import tansu as tansu_broker
+from parts.postgres import postgres as postgres_cluster
 
 from fmi.meeting.rendezvous import Rendezvous
 
@@ -76,3 +80,31 @@ async def rendezvous():
     await made.start()
     yield made
     await made.close()
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory) -> str:
+    """Address of a broker with transactions, idempotence and times (one member a group)."""
+    with noida(tmp_path_factory.mktemp("noida")) as server:
+        yield server.address
+
+
+@pytest.fixture(scope="session")
+def tansu() -> str:
+    """Address of a broker with right groups and rebalances; joins take five seconds."""
+    with tansu_broker() as server:
+        yield server.address
+
+
+@pytest.fixture(scope="session")
+def aws(tmp_path_factory) -> str:
+    """URL of a server that speaks SQS, SNS and S3; its credentials are `parts.aws.ACCESS`."""
+    with ministack(tmp_path_factory.mktemp("aws")) as server:
+        yield f"http://{server.address}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> str:
+    """DSN of a PostgreSQL cluster."""
+    with postgres_cluster() as server:
+        yield server.dsn
