@@ -73,42 +73,6 @@ class Totals:
         return f"{self.received} received {sign} {parts} + {self.in_flight} in flight"
 
 
-class Books:
-    """One page per source partition."""
-
-    def __init__(self, carried: Mapping[str, Mapping[Outcome, int]] | None = None) -> None:
-        """Open the books. `carried`: outcomes per partition that earlier runs committed."""
-        self._pages: dict[str, Page] = {}
-        for partition, outcomes in (carried or {}).items():
-            page = Page(outcomes=Counter(outcomes))
-            page.received = page.settled
-            self._pages[partition] = page
-
-    def page(self, partition: str) -> Page:
-        """The page of `partition`, opened at first sight."""
-        return self._pages.setdefault(partition, Page())
-
-    def receive(self, partition: str) -> None:
-        """Count one delivery in."""
-        self.page(partition).received += 1
-
-    def settle(self, partition: str, outcome: Outcome) -> None:
-        """Count one delivery out."""
-        self.page(partition).outcomes[outcome] += 1
-
-    def totals(self, in_flight: Mapping[str, int]) -> Totals:
-        """Sum over partitions. `in_flight`: open deliveries per partition."""
-        return total(self._pages.values(), sum(in_flight.values()))
-
-    def unbalanced(self, in_flight: Mapping[str, int]) -> list[str]:
-        """Partitions whose own page does not balance: two errors cannot hide each other."""
-        return [
-            partition
-            for partition, page in self._pages.items()
-            if page.received != page.settled + in_flight.get(partition, 0)
-        ]
-
-
 def total(pages: Iterable[Page], in_flight: int = 0) -> Totals:
     """Sum pages into totals."""
     received, outcomes = 0, Counter[Outcome]()

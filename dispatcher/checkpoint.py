@@ -1,8 +1,9 @@
 """What survives a crash: progress and books of every partition, and the keys seen so far.
 
-One SQLite file, one transaction per commit: progress, books and seen keys can never
-disagree with each other. What a crash loses is the time since the last commit; those
-events are read again and land on the same result keys.
+One SQLite file, one transaction per commit: progress, books and seen keys can never disagree with
+each other. What a crash loses is the time since the last commit; those events are read again and
+land on the same result keys. A source that keeps its own commits (Kafka) is asked first; what is
+here of it is for `reconcile`.
 """
 
 from __future__ import annotations
@@ -10,42 +11,39 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
-from dispatcher.books import Outcome
 from dispatcher.errors import LaneStopped, SettingsError
-from dispatcher.tracker import Progress
-from ingest.events import Position
+from dispatcher.tracker import REMEMBERED
+from ingest.events import Partition, Position
+from ingest.progress import Progress
 
-_TABLES = """
+_TABLES: Final = """
 CREATE TABLE IF NOT EXISTS progress (
     source TEXT, partition TEXT, watermark INTEGER NOT NULL, gaps TEXT NOT NULL,
     outcomes TEXT NOT NULL, PRIMARY KEY (source, partition)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS seen (
-    key TEXT PRIMARY KEY, source TEXT NOT NULL, partition TEXT NOT NULL,
-    first_offset INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS known (
+    number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, source TEXT NOT NULL,
+    partition TEXT NOT NULL, first_offset INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS acknowledged (
+    number INTEGER PRIMARY KEY, source TEXT NOT NULL, partition TEXT NOT NULL,
+    message INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS origin (
     source TEXT PRIMARY KEY, location TEXT NOT NULL) WITHOUT ROWID;
 """
 
-
-@dataclass(frozen=True, slots=True)
-class PartitionState:
-    """Progress and outcomes of one partition, as committed together."""
-
-    progress: Progress = field(default_factory=Progress)
-    outcomes: Mapping[Outcome, int] = field(default_factory=Counter)
+Seen = Mapping[str, Position]
 
 
 class Checkpoint:
-    """The state file of one run directory."""
+    """The state file of one output folder. `keys`: how many seen keys it remembers."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keys: int = 5_000_000) -> None:
         self._path = path
+        self._keys = keys
         self._uncommitted: dict[str, Position] = {}
         try:
             self._reader = sqlite3.connect(path)
@@ -80,69 +78,95 @@ class Checkpoint:
                 "give another output folder with --to (or put an archive that moved back)"
             )
 
-    def states(self, source: str) -> dict[str, PartitionState]:
-        """All partitions of `source` that were ever committed."""
+    def progress(self) -> dict[Partition, Progress]:
+        """All partitions that were ever committed."""
         rows = self._reader.execute(
-            "SELECT partition, watermark, gaps, outcomes FROM progress WHERE source = ?", (source,)
+            "SELECT source, partition, watermark, gaps, outcomes FROM progress"
         )
         return {
-            partition: PartitionState(
-                Progress(watermark, gaps),
-                Counter({Outcome(name): n for name, n in json.loads(outcomes).items()}),
-            )
-            for partition, watermark, gaps, outcomes in rows
+            Partition(source, name): Progress(watermark, gaps, json.loads(outcomes))
+            for source, name, watermark, gaps, outcomes in rows
         }
 
+    def acknowledged(self, partition: Partition) -> list[int]:
+        """The last messages that were settled of a partition without order."""
+        rows = self._reader.execute(
+            "SELECT message FROM acknowledged WHERE source = ? AND partition = ? ORDER BY number",
+            partition,
+        )
+        return [message for (message,) in rows][-REMEMBERED:]
+
     def first_seen(self, key: str, position: Position) -> Position:
-        """Where `key` was seen first; `position` if that is here and now."""
+        """Where `key` (hex digits) was seen first; `position` if that is here and now."""
         if key in self._uncommitted:
             return self._uncommitted[key]
         row = self._reader.execute(
-            "SELECT source, partition, first_offset FROM seen WHERE key = ?", (key,)
+            "SELECT source, partition, first_offset FROM known WHERE key = ?",
+            (bytes.fromhex(key),),
         ).fetchone()
         if row is not None:
             return Position(*row)
         self._uncommitted[key] = position
         return position
 
-    async def commit(self, source: str, states: Mapping[str, PartitionState]) -> None:
-        """Store the states and all keys seen since the last commit, in one transaction.
+    async def commit(self, progress: Mapping[Partition, Progress]) -> None:
+        """Store progress and all keys seen since the last commit, in one transaction.
 
         Raises:
             LaneStopped: the file cannot be written.
         """
-        progress = [
-            (source, partition, state.progress.watermark, state.progress.gaps, _json(state))
-            for partition, state in states.items()
-        ]
         # The keys stay in `_uncommitted` until they are on disk: `first_seen` may be asked
         # for one of them while the transaction runs in its thread.
         fresh = dict(self._uncommitted)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, self._store, progress, fresh)
         for key in fresh:
-            del self._uncommitted[key]
+            self._uncommitted.pop(key, None)
 
-    def _store(self, progress: Iterable[tuple[object, ...]], seen: Mapping[str, Position]) -> None:
+    def _store(self, progress: Mapping[Partition, Progress], seen: Seen) -> None:
         try:
             with self._db:
-                self._db.executemany("INSERT OR REPLACE INTO progress VALUES (?,?,?,?,?)", progress)
                 self._db.executemany(
-                    "INSERT OR IGNORE INTO seen VALUES (?,?,?,?)",
-                    [(key, at.source, at.partition, at.offset) for key, at in seen.items()],
+                    "INSERT OR REPLACE INTO progress VALUES (?,?,?,?,?)",
+                    [
+                        (*partition, each.watermark, each.gaps, json.dumps(dict(each.outcomes)))
+                        for partition, each in progress.items()
+                    ],
                 )
+                self._store_acknowledged(progress)
+                self._store_seen(seen)
         except sqlite3.Error as error:
             raise LaneStopped(
                 f"the state file {self._path} cannot be written ({error}): "
                 "make room or mend the disk, then run again; nothing is lost"
             ) from error
 
+    def _store_acknowledged(self, progress: Mapping[Partition, Progress]) -> None:
+        rows = [
+            (*partition, message)
+            for partition, each in progress.items()
+            for message in each.settled
+        ]
+        self._insert("acknowledged (source, partition, message)", rows, REMEMBERED)
+
+    def _store_seen(self, seen: Seen) -> None:
+        rows = [(bytes.fromhex(key), *position) for key, position in seen.items()]
+        self._insert("known (key, source, partition, first_offset)", rows, self._keys)
+
+    def _insert(self, table: str, rows: Iterable[tuple[object, ...]], keep: int) -> None:
+        """Add rows at the end of a table and forget those that are older than the last `keep`."""
+        if not rows:
+            return
+        marks = ",".join("?" * (table.count(",") + 1))
+        self._db.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", rows)  # noqa: S608
+        name = table.split(" ", maxsplit=1)[0]
+        self._db.execute(
+            f"DELETE FROM {name} WHERE number <= (SELECT max(number) FROM {name}) - ?",  # noqa: S608
+            (keep,),
+        )
+
     def close(self) -> None:
         """Finish the commits that are under way and close the file."""
         self._thread.shutdown()
         self._db.close()
         self._reader.close()
-
-
-def _json(state: PartitionState) -> str:
-    return json.dumps({outcome.value: count for outcome, count in state.outcomes.items()})

@@ -21,7 +21,7 @@ from sinks.record import ResultRecord, Status
 from workers.wire import Estimate, VerdictKind
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Conclusion:
     """An errand, its outcome, and the row that must be stored before it is settled.
 

@@ -36,7 +36,7 @@ class Credit:
         Returns how many were granted: none once the credit was closed.
         """
         started = self.clock.monotonic()
-        while not self._closed and not self._has_room():
+        while not self._closed and not self.has_room:
             self._room.clear()
             await self._room.wait()
         self.waited_s += self.clock.monotonic() - started
@@ -54,7 +54,7 @@ class Credit:
         """Return credit: for what was settled, or for what the fetch did not bring."""
         self.items -= items
         self.bytes -= nbytes
-        if self._has_room():
+        if self.has_room:
             self._room.set()
 
     def close(self) -> None:
@@ -62,5 +62,7 @@ class Credit:
         self._closed = True
         self._room.set()
 
-    def _has_room(self) -> bool:
+    @property
+    def has_room(self) -> bool:
+        """Whether anything may be fetched now."""
         return self.items < self.max_items and self.bytes < self.max_bytes

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dispatcher.assignment import Assignment
 from ingest.events import Delivery, Event, Stamp
 from workers.wire import Item
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Errand:
-    """A delivery that was taken and must be settled. `started`: monotonic seconds."""
+    """A delivery that was taken and must be settled. `started`: monotonic seconds.
+
+    `assignment`: the stay of its partition that it was taken under.
+    """
 
     delivery: Delivery
     started: float
+    assignment: Assignment
 
 
 @dataclass(frozen=True, slots=True)

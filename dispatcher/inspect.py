@@ -14,11 +14,12 @@ import numpy as np
 
 from dispatcher.errors import SettingsError
 from dispatcher.invokers import Context
+from dispatcher.onlooker import Onlooker
 from dispatcher.service import identify_model, open_intake_parts
 from dispatcher.settings import Settings
+from dispatcher.sources import open_from
 from ingest.errors import DecodeError, NotApplicable
 from ingest.events import BANDS, Delivery, Event, InlineStamp, Stamp
-from ingest.sources import open_source
 from workers.wire import Item, encode_items
 
 
@@ -31,7 +32,7 @@ async def inspect(
         SettingsError: the source has no such event.
         IngestError: the source cannot be read.
     """
-    delivery = await _find(location, partition, offset)
+    delivery = await _find(location, partition, offset, settings)
     found: dict[str, Any] = {"position": str(delivery.position), "bytes": len(delivery.body)}
     model = identify_model(settings.workers.weights)
     async with AsyncExitStack() as stack:
@@ -54,9 +55,9 @@ async def inspect(
     return {**found, "model": answer["model"], "verdict": answer["verdicts"][0]}
 
 
-async def _find(location: str, partition: str | None, offset: int) -> Delivery:
-    source = open_source(location)
-    await source.open(lambda name: offset if partition in (None, name) else 0)
+async def _find(location: str, partition: str | None, offset: int, settings: Settings) -> Delivery:
+    source = open_from(location, settings)
+    await source.open(Onlooker(lambda each: offset if partition in (None, each.name) else 0))
     try:
         while not source.exhausted:
             for delivery in await source.take(16):

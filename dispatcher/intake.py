@@ -7,16 +7,21 @@ can be in it at once.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Final
 
 from dispatcher.books import Outcome
 from dispatcher.checkpoint import Checkpoint
+from dispatcher.clock import Clock
 from dispatcher.conclusions import Clerk, Conclusion
 from dispatcher.errands import Errand, Identified, Question
+from dispatcher.settings import Ingest
 from ingest.codecs import Decoder
 from ingest.errors import DecodeError, NotApplicable
+from ingest.events import Event
 from ingest.stamps.resolve import Resolver
+
+_MJD_UNIX: Final = 40587.0 + 37 / 86400  # the unix epoch as MJD (TAI)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,8 @@ class Intake:
     resolver: Resolver
     checkpoint: Checkpoint
     clerk: Clerk
-    surveys: Collection[str] = ()
+    clock: Clock
+    settings: Ingest
 
     async def identify(self, errand: Errand) -> Identified | Conclusion:
         """Which event this is, and whether it is asked for and new. Never raises for bad input."""
@@ -39,13 +45,26 @@ class Intake:
             event = await self.decoder.decode(errand.delivery)
         except DecodeError as error:
             return self.clerk.dead(errand, error)
-        if self.surveys and event.survey not in self.surveys:
+        surveys = self.settings.surveys
+        if surveys and event.survey not in surveys:
             return self.clerk.passed_over(errand, Outcome.FILTERED)
         key = event.key(self.clerk.model.key)
         position = errand.delivery.position
         if self.checkpoint.first_seen(key, position) != position:
             return self.clerk.passed_over(errand, Outcome.DUPLICATE)
+        if stale := self._staleness(event):
+            return self.clerk.dead(errand, stale, event)
         return Identified(errand, event, key)
+
+    def _staleness(self, event: Event) -> DecodeError | None:
+        """Why an event is too old to be answered; None if it is not."""
+        limit_h = self.settings.stale_after_h
+        if limit_h is None or event.mjd_tai is None:
+            return None
+        age_h = (self.clock.now() / 86400 + _MJD_UNIX - event.mjd_tai) * 24
+        if age_h <= limit_h:
+            return None
+        return DecodeError("stale", f"taken {age_h:.1f} h ago, the limit is {limit_h:g} h")
 
     async def resolve(self, identified: Identified) -> Question | Conclusion:
         """Find the stamp. Never raises for bad input."""

@@ -1,70 +1,86 @@
-r"""The lane: one source, followed until it ends or until told to stop.
+"""The lane: follows one source until it ends or until told to stop.
 
-The way of an event, as tasks of one group:
+    source -> take -> custody -> work -> settle -> commit
+                ^- credit <----------------'
 
-    take -> identify -> resolve -----------------------> writer -> settle -> commit
-                              \-> batcher -> workers ----^
-
-Credit is taken before an event is fetched and comes back when it is settled, so what is in
-memory is bounded whatever the source, the workers or the sinks do. A commit stores the
-watermark of every partition together with its books.
+Credit is taken before an event is fetched and comes back when it is settled, so what is in memory
+is bounded whatever the source, the workers or the sinks do. What is done with an event is the
+work's business (`pipeline`); the lane sees to it that every delivery is settled exactly once, that
+only settled ones are committed, and that partitions come and go without loss.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from dispatcher.batching import Batcher
-from dispatcher.books import Books, Outcome, Totals
-from dispatcher.checkpoint import Checkpoint, PartitionState
+import structlog
+
+from dispatcher.books import Outcome, Totals
+from dispatcher.checkpoint import Checkpoint
 from dispatcher.clock import Clock
-from dispatcher.conclusions import Conclusion
 from dispatcher.credit import Credit
+from dispatcher.custody import Custody, Settled
 from dispatcher.deadline import Deadline
-from dispatcher.errands import Errand, Identified, Question
+from dispatcher.errands import Errand
 from dispatcher.errors import LaneStopped
-from dispatcher.intake import Intake
 from dispatcher.settings import Settings
-from dispatcher.tracker import PartitionTracker
-from dispatcher.triage import Triage
-from dispatcher.writer import Writer
-from ingest.events import Delivery, Position
+from dispatcher.tracker import PartitionTracker, ReceiptTracker, Tracker
+from ingest.errors import SourceUnavailable
+from ingest.events import Partition
+from ingest.progress import Progress
 from ingest.sources import Source
 
 _IDLE_S: Final = 0.05  # between looks at a source that has nothing right now
+_COMMIT_FLOOR_S: Final = 5.0  # what a commit gets even when the time of a revoke is over
+
+_log = structlog.get_logger()
+
+Settle = Callable[[Sequence[Settled]], None]
+
+
+class Work(Protocol):
+    """What is done with errands, between taking and settling."""
+
+    def running(self, settle: Settle) -> AbstractAsyncContextManager[Any]:
+        """Be ready for errands while the context lasts; `settle` is told of those that are done.
+
+        What goes wrong in the work ends the context with its error.
+        """
+
+    async def accept(self, errands: Sequence[Errand]) -> None:
+        """Begin with these; returns when more may come. Never raises for bad input."""
+
+    def flush(self) -> None:
+        """Nothing will join what is forming: send it."""
 
 
 @dataclass(slots=True)
 class Lane:
-    """Everything that moves events from one source to the sinks.
-
-    `on_conclusion` is called for every settled errand (metrics, live view).
-    """
+    """One source, one work, and the custody between them."""
 
     source: Source
-    intake: Intake
-    batcher: Batcher
-    triage: Triage
-    writer: Writer
+    work: Work
     checkpoint: Checkpoint
     credit: Credit
     clock: Clock
     settings: Settings
-    on_conclusion: Callable[[Conclusion], None]
-    at_workers: int = 0
-    books: Books = field(default_factory=Books)
-    _trackers: dict[str, PartitionTracker] = field(default_factory=dict)
-    _open_since: dict[Position, float] = field(default_factory=dict)
-    _dirty: set[str] = field(default_factory=set)
-    _resolving: set[asyncio.Task[None]] = field(default_factory=set)
-    _batches: set[asyncio.Task[None]] = field(default_factory=set)
+    custody: Custody = field(default_factory=Custody)
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    """Of this run alone."""
+
+    _dead_in_a_row: int = 0
     _stopping: bool = False
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
-    _outcomes: Counter[Outcome] = field(default_factory=Counter)  # of this run alone
+    _committing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _commits_fail: bool = False
+    _stuck: tuple[Partition, int] | None = None
+    _held: set[Partition] = field(default_factory=set)
+    _records: dict[Partition, Progress] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Follow the source until it is exhausted or `stop` was called, then commit.
@@ -73,15 +89,15 @@ class Lane:
             SourceError: the source cannot be opened or read.
             LaneStopped: the lane stopped itself; nothing unwritten was committed.
         """
-        self._resume()
-        await self.source.open(self._first_wanted)
+        self._records = self.checkpoint.progress()
         try:
+            await self.source.open(self)
             await self._follow()
         except ExceptionGroup as group:
             raise _cause(group) from group
         finally:
             # All partitions: a commit that was cut off at the end may have dropped some.
-            self._dirty.update(self._trackers)
+            self.custody.spoil(self.custody.partitions)
             await self._commit()
             await self.source.close()
 
@@ -92,168 +108,183 @@ class Lane:
 
     def totals(self) -> Totals:
         """The books as they stand."""
-        return self.books.totals(self._in_flight())
+        return self.custody.totals()
+
+    def unbalanced(self) -> list[Partition]:
+        """Partitions whose books do not balance."""
+        return self.custody.unbalanced()
 
     def lag_s(self) -> float:
         """How long the oldest event that is under way has been so (s); 0 when none is."""
-        # A dict keeps the order of insertion: the first is the oldest.
-        oldest = next(iter(self._open_since.values()), None)
-        return 0.0 if oldest is None else self.clock.monotonic() - oldest
+        oldest = self.custody.oldest()
+        return self.clock.monotonic() - oldest[2] if oldest else 0.0
 
-    def unbalanced(self) -> list[str]:
-        """Partitions whose books do not balance."""
-        return self.books.unbalanced(self._in_flight())
+    # What the source says of its partitions (`ingest.sources.Keeper`).
 
-    def _in_flight(self) -> dict[str, int]:
-        return {partition: tracker.open_count for partition, tracker in self._trackers.items()}
+    def assign(self, partition: Partition, committed: Progress | None = None) -> int:
+        """See `Keeper.assign`."""
+        progress = committed or self._records.get(partition, Progress())
+        tracker = self._tracker(partition, progress)
+        self.custody.assign(partition, tracker, progress.outcomes)
+        return progress.watermark
 
-    def _resume(self) -> None:
-        states = self.checkpoint.states(self.source.name)
-        self.books = Books({partition: each.outcomes for partition, each in states.items()})
-        self._trackers = {
-            partition: PartitionTracker.resume(each.progress) for partition, each in states.items()
-        }
+    def _tracker(self, partition: Partition, progress: Progress) -> Tracker:
+        if self.source.ordered:
+            return PartitionTracker.resume(progress)
+        return ReceiptTracker.resume(self.checkpoint.acknowledged(partition))
 
-    def _first_wanted(self, partition: str) -> int:
-        return self._tracker(partition).watermark
+    async def revoke(self, partitions: Collection[Partition]) -> None:
+        """See `Keeper.revoke`."""
+        deadline = Deadline.after(self.clock, self.settings.kafka.revoke_s)
+        self.work.flush()
+        while self.custody.open_in(partitions) and deadline.left():
+            self._moved.clear()
+            await _wait(self._moved, deadline.left())
+        try:
+            async with asyncio.timeout(max(_COMMIT_FLOOR_S, deadline.left())):
+                await self._commit(partitions)
+        except TimeoutError:
+            _log.warning("no commit before a revoke: what was settled last will be redone")
+        finally:
+            self.lose(partitions)
 
-    def _tracker(self, partition: str) -> PartitionTracker:
-        return self._trackers.setdefault(partition, PartitionTracker())
+    def lose(self, partitions: Collection[Partition]) -> None:
+        """See `Keeper.lose`."""
+        self.custody.release(partitions)
+
+    # The way of a delivery.
 
     async def _follow(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            service = [
-                tasks.create_task(self.writer.run(self._settle)),
-                tasks.create_task(self._close_by_age(tasks)),
-                tasks.create_task(self._commit_regularly()),
-            ]
-            await self._take_all(tasks)
-            await self._drain(tasks)
-            for each in (*service, *self._resolving, *self._batches):
-                each.cancel()
+        async with asyncio.TaskGroup() as tasks, self.work.running(self.settle):
+            commits = tasks.create_task(self._commit_regularly())
+            await self._take_all()
+            await self._drain()
+            async with self._committing:  # not in the middle of a commit
+                commits.cancel()
 
-    async def _take_all(self, tasks: asyncio.TaskGroup) -> None:
+    async def _take_all(self) -> None:
         while not (self._stopping or self.source.exhausted):
+            if not self.credit.has_room:
+                self.work.flush()  # what waits for company is what holds the source back
             granted = await self.credit.take(self.settings.flow.fetch)
             deliveries = await self.source.take(granted) if granted else []
-            self.credit.charge(sum(len(each.body) for each in deliveries))
-            self.credit.give_back(granted - len(deliveries), 0)
-            for delivery in deliveries:
-                await self._receive(tasks, delivery)
-            if granted and not deliveries and not self.source.exhausted:
+            errands = self.custody.take(deliveries, self.clock.monotonic())
+            self.credit.charge(sum(len(each.delivery.body) for each in errands))
+            self.credit.give_back(granted - len(errands), 0)
+            if errands:
+                await self.work.accept(errands)
+            elif granted and not self.source.exhausted:
                 await asyncio.sleep(_IDLE_S)
 
-    async def _receive(self, tasks: asyncio.TaskGroup, delivery: Delivery) -> None:
-        partition = delivery.position.partition
-        if not self._tracker(partition).take(delivery.position.offset):
-            self.credit.give_back(1, len(delivery.body))  # an earlier run settled it
-            return
-        self.books.receive(partition)
-        errand = Errand(delivery, self.clock.monotonic())
-        self._open_since[delivery.position] = errand.started
-        found = await self.intake.identify(errand)
-        if isinstance(found, Identified):
-            # Credit bounds how many of these there are.
-            self._start(tasks, self._resolving, self._resolve(tasks, found))
-        else:
-            self.writer.put(found)
-        # Decoding is work of a millisecond without a pause: let answers come in between.
-        await asyncio.sleep(0)
+    def settle(self, settled: Sequence[Settled]) -> None:
+        """Every sink has its row: close these errands everywhere they are open.
 
-    async def _resolve(self, tasks: asyncio.TaskGroup, identified: Identified) -> None:
-        found = await self.intake.resolve(identified)
-        if isinstance(found, Question):
-            self._send(tasks, self.batcher.add(found))
-        else:
-            self.writer.put(found)
-
-    def _send(self, tasks: asyncio.TaskGroup, batch: Sequence[Question] | None) -> None:
-        if batch:
-            self._start(tasks, self._batches, self._answer(batch))
-
-    def _start(
-        self,
-        tasks: asyncio.TaskGroup,
-        under_way: set[asyncio.Task[None]],
-        work: Coroutine[Any, Any, None],
-    ) -> None:
-        def ended(task: asyncio.Task[None]) -> None:
-            under_way.discard(task)
-            self._moved.set()
-
-        task = tasks.create_task(work)
-        under_way.add(task)
-        task.add_done_callback(ended)
-
-    async def _answer(self, batch: Sequence[Question]) -> None:
-        self.at_workers += len(batch)
-        async for question, reply in self.triage.settle(batch):
-            self.at_workers -= 1
-            self.writer.put(self.intake.clerk.answered(question, reply))
-
-    async def _close_by_age(self, tasks: asyncio.TaskGroup) -> None:
-        while True:
-            due = self.batcher.due_in()
-            if due is not None and due <= 0:
-                self._send(tasks, self.batcher.close())
-            await asyncio.sleep(due if due and due > 0 else self.settings.batch.max_age_s / 4)
-
-    def _settle(self, conclusion: Conclusion) -> None:
-        """Every sink has the row: close the errand everywhere it is open."""
-        delivery = conclusion.errand.delivery
-        partition = delivery.position.partition
-        self._tracker(partition).settle(delivery.position.offset)
-        del self._open_since[delivery.position]
-        self.books.settle(partition, conclusion.outcome)
-        self._dirty.add(partition)
-        self._outcomes[conclusion.outcome] += 1
-        self.credit.give_back(1, len(delivery.body))
-        self.on_conclusion(conclusion)
+        Raises:
+            LaneStopped: too many of them are dead.
+        """
+        self.custody.settle(settled)
+        self.credit.give_back(len(settled), sum(len(each.delivery.body) for each, _ in settled))
+        self.outcomes.update([outcome for _, outcome in settled])
         self._moved.set()
+        self._look_at_the_dead(settled)
+
+    def _look_at_the_dead(self, settled: Sequence[Settled]) -> None:
+        limits = self.settings.dead_letters
+        if not self.outcomes[Outcome.DEAD]:
+            return
+        for _, outcome in settled:
+            self._dead_in_a_row = self._dead_in_a_row + 1 if outcome is Outcome.DEAD else 0
+        if self._dead_in_a_row >= limits.max_in_a_row:
+            raise LaneStopped(
+                f"{self._dead_in_a_row} events in a row became dead letters: {_ADVICE} "
+                "(dead_letters.max_in_a_row sets the limit)"
+            )
         trouble = self.too_many_dead_letters()
-        if trouble and self._outcomes.total() >= self.settings.dead_letters.after:
+        if trouble and self.outcomes.total() >= limits.after:
             raise LaneStopped(trouble)
 
     def too_many_dead_letters(self) -> str | None:
         """A sentence if this run's share of dead letters is over its limit."""
-        dead, settled = self._outcomes[Outcome.DEAD], self._outcomes.total()
+        dead, settled = self.outcomes[Outcome.DEAD], self.outcomes.total()
         if dead <= self.settings.dead_letters.max_ratio * settled:
             return None
         return (
-            f"{dead} of {settled} events became dead letters: this is a broken stream or a broken "
-            f"release, not bad luck; their reasons and bytes are in {self.writer.dead_letters.name}"
-            ", mend what they say and run again (dead_letters.max_ratio sets the limit)"
+            f"{dead} of {settled} events became dead letters: {_ADVICE} "
+            "(dead_letters.max_ratio sets the limit)"
         )
 
-    async def _drain(self, tasks: asyncio.TaskGroup) -> None:
+    async def _drain(self) -> None:
         """Wait until nothing is in flight; when told to stop, only for the grace period."""
         deadline: Deadline | None = None
-        while any(self._in_flight().values()):
-            if not self._resolving:
-                self._send(tasks, self.batcher.close())  # nothing will join it any more
+        while self.credit.items:  # of partitions that are not ours any more, too
+            self.work.flush()
             if self._stopping and deadline is None:
                 deadline = Deadline.after(self.clock, self.settings.flow.grace_s)
             if deadline is not None and not deadline.left():
                 return  # what is open stays uncommitted and is redone by the next run
             self._moved.clear()
-            await _wait(self._moved, deadline.left() if deadline else 1.0)
+            await _wait(self._moved, min(1.0, deadline.left()) if deadline else 1.0)
+
+    # Commits.
 
     async def _commit_regularly(self) -> None:
         while True:
             await asyncio.sleep(self.settings.sinks.commit_s)
             await self._commit()
+            self._look_for_stuck()
 
-    async def _commit(self) -> None:
-        dirty, self._dirty = self._dirty, set()
-        states = {
-            partition: PartitionState(
-                self._tracker(partition).progress(),
-                Counter(self.books.page(partition).outcomes),
-            )
-            for partition in dirty
-        }
-        if states:
-            await self.checkpoint.commit(self.source.name, states)
+    def _look_for_stuck(self) -> None:
+        """One line for an event that has been open for very long: it holds its partition back."""
+        oldest = self.custody.oldest()
+        if oldest is None:
+            return
+        partition, offset, since = oldest
+        age = self.clock.monotonic() - since
+        if age > self.settings.flow.stuck_s and (partition, offset) != self._stuck:
+            self._stuck = (partition, offset)
+            _log.warning("stuck", position=f"{partition}:{offset}", open_for_s=round(age))
+
+    async def _commit(self, partitions: Collection[Partition] | None = None) -> None:
+        async with self._committing:
+            progress = self.custody.progress(partitions)
+            if not progress:
+                return
+            try:
+                # The state file first: a key that is seen and not committed is only redone.
+                await self.checkpoint.commit(progress)
+                await self.source.commit(progress)
+            except SourceUnavailable as error:
+                self.custody.spoil(progress)
+                self._say_that_commits_fail(str(error))
+            except BaseException:
+                self.custody.spoil(progress)
+                raise
+            else:
+                self._say_that_commits_fail(None)
+            self._hold_crowded(progress)
+
+    def _say_that_commits_fail(self, error: str | None) -> None:
+        if error and not self._commits_fail:
+            _log.warning("commits fail, and are tried again", error=error)
+        elif not error and self._commits_fail:
+            _log.info("commits succeed again")
+        self._commits_fail = error is not None
+
+    def _hold_crowded(self, progress: Mapping[Partition, Progress]) -> None:
+        # Of what did not move since, the last look still holds.
+        ours = set(self.custody.partitions)
+        held = (self.custody.crowded(progress) | (self._held - progress.keys())) & ours
+        if held != self._held:
+            for each in held - self._held:
+                _log.warning("one event holds its partition back", partition=str(each))
+            self._held = held
+            self.source.hold(held)
+
+
+_ADVICE: Final = (
+    "this is a broken stream or a broken release, not bad luck; their reasons and bytes are among "
+    "the dead letters (`lookback deadletters list`): mend what they say and run again"
+)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -19,12 +19,13 @@ from typing import Final
 from dispatcher.books import Outcome, Totals
 from dispatcher.checkpoint import Checkpoint
 from dispatcher.errors import SettingsError
-from dispatcher.service import STATE_FILE, identify_model, open_intake_parts
+from dispatcher.onlooker import Onlooker
+from dispatcher.service import STATE_FILE, access, identify_model, open_intake_parts
 from dispatcher.settings import Settings
+from dispatcher.sources import open_from
 from ingest.codecs import Decoder
 from ingest.errors import DecodeError
 from ingest.events import Delivery, Event, Position
-from ingest.sources import open_source
 from sinks import open_dead_letters, open_sink
 from sinks.record import Status
 
@@ -71,8 +72,10 @@ async def reconcile(location: str, output: Path, settings: Settings) -> Report:
     if not output.is_dir():
         raise SettingsError(f"{output} is not a folder: give the one that `lookback run` wrote to")
     async with AsyncExitStack() as stack:
-        shelves = [await _read_sink(stack, output / name) for name in settings.sinks.required]
-        dead = await _read_dead_letters(stack, output / settings.sinks.dead_letters)
+        shelves = [
+            await _read_sink(stack, output, each, settings) for each in settings.sinks.required
+        ]
+        dead = await _read_dead_letters(stack, output, settings)
         decoder, _ = open_intake_parts(stack, settings)
         search = _Search(
             shelves,
@@ -81,11 +84,11 @@ async def reconcile(location: str, output: Path, settings: Settings) -> Report:
             settings.ingest.surveys,
             identify_model(settings.workers.weights).key,
         )
-        async for delivery in _everything(location):
+        async for delivery in _everything(location, settings):
             await search.look_for(delivery)
         search.look_for_strays()
         totals = Totals(search.received, search.outcomes, search.open)
-        findings = [*search.findings, *_compare(output, location, totals)]
+        findings = [*search.findings, *_compare(output, search.met, totals)]
         return Report(totals, findings)
 
 
@@ -100,7 +103,7 @@ class _Search:
     open: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
-    _met: set[Position] = field(default_factory=set)
+    met: set[Position] = field(default_factory=set)
     _by_key: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -113,7 +116,7 @@ class _Search:
         """Find out what became of one delivery."""
         self.received += 1
         position = delivery.position
-        self._met.add(position)
+        self.met.add(position)
         holding = [shelf for shelf in self.shelves if position in shelf.statuses]
         if position in self.dead.statuses:
             self.outcomes[Outcome.DEAD] += 1
@@ -157,16 +160,16 @@ class _Search:
     def look_for_strays(self) -> None:
         """Rows whose position the source does not have."""
         for shelf in (*self.shelves, self.dead):
-            for position in shelf.statuses.keys() - self._met:
+            for position in shelf.statuses.keys() - self.met:
                 self._note("stray", f"{position} is in {shelf.name} and not in the source")
 
     def _note(self, what: str, where: str) -> None:
         self.findings.append(Finding(what, where))
 
 
-async def _everything(location: str) -> AsyncIterator[Delivery]:
-    source = open_source(location)
-    await source.open(lambda _: 0)
+async def _everything(location: str, settings: Settings) -> AsyncIterator[Delivery]:
+    source = open_from(location, settings)
+    await source.open(Onlooker())
     try:
         while not source.exhausted:
             for delivery in await source.take(_FETCH):
@@ -175,10 +178,14 @@ async def _everything(location: str) -> AsyncIterator[Delivery]:
         await source.close()
 
 
-async def _read_sink(stack: AsyncExitStack, path: Path) -> Shelf:
-    if not path.exists():
-        raise SettingsError(f"{path} does not exist: name the sinks of the run with --settings")
-    sink = open_sink(path)
+async def _read_sink(
+    stack: AsyncExitStack, output: Path, location: str, settings: Settings
+) -> Shelf:
+    if "://" not in location and not (output / location).exists():
+        raise SettingsError(
+            f"{output / location} does not exist: name the sinks of the run with --settings"
+        )
+    sink = open_sink(location, output, access(settings))
     await sink.open()
     stack.push_async_callback(sink.close)
     shelf = Shelf(sink.name)
@@ -189,8 +196,8 @@ async def _read_sink(stack: AsyncExitStack, path: Path) -> Shelf:
     return shelf
 
 
-async def _read_dead_letters(stack: AsyncExitStack, path: Path) -> Shelf:
-    letters = open_dead_letters(path)
+async def _read_dead_letters(stack: AsyncExitStack, output: Path, settings: Settings) -> Shelf:
+    letters = open_dead_letters(settings.sinks.dead_letters, output, access(settings))
     await letters.open()
     stack.push_async_callback(letters.close)
     shelf = Shelf(letters.name)
@@ -201,18 +208,20 @@ async def _read_dead_letters(stack: AsyncExitStack, path: Path) -> Shelf:
     return shelf
 
 
-def _compare(output: Path, location: str, found: Totals) -> list[Finding]:
+def _compare(output: Path, met: Collection[Position], found: Totals) -> list[Finding]:
     """The dispatcher's own books against what was found; nothing to compare without a state."""
     if not (output / STATE_FILE).exists():
         return []
     checkpoint = Checkpoint(output / STATE_FILE)
     try:
-        states = checkpoint.states(open_source(location).name)
+        records = checkpoint.progress()
     finally:
         checkpoint.close()
-    booked = Counter[Outcome]()
-    for state in states.values():
-        booked.update(state.outcomes)
+    sources = {position.source for position in met}
+    booked = Counter[str]()
+    for partition, progress in records.items():
+        if partition.source in sources:
+            booked.update(progress.outcomes)
     return [
         Finding(
             "unbalanced",

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dispatcher.access import aws_client, kafka_client
 from dispatcher.batching import Batcher, BatchLimits
 from dispatcher.books import Totals
+from dispatcher.breaker import Breaker
 from dispatcher.checkpoint import Checkpoint
 from dispatcher.clock import Clock, SystemClock
-from dispatcher.conclusions import Clerk
+from dispatcher.conclusions import Clerk, Conclusion
 from dispatcher.credit import Credit
 from dispatcher.folder import only_writer
 from dispatcher.groups import GroupRunner, ModelIdentity
@@ -23,15 +25,20 @@ from dispatcher.invokers import Invoker
 from dispatcher.invokers.local import LocalInvoker
 from dispatcher.lane import Lane
 from dispatcher.night import Night
+from dispatcher.outlet import Outlet
+from dispatcher.pipeline import Pipeline
 from dispatcher.settings import Settings
+from dispatcher.sources import open_from, where
 from dispatcher.triage import Triage
 from dispatcher.writer import Writer
 from fmi.meeting.rendezvous import Rendezvous
 from ingest.codecs import Decoder
 from ingest.schemas import open_schemas
-from ingest.sources import open_source
 from ingest.stamps.resolve import Resolver
-from sinks import open_dead_letters, open_sink
+from sinks import Access, open_dead_letters, open_sink
+from sinks.deadletters import DeadLetter, DeadLetterSink
+from sinks.record import ResultRecord
+from sinks.sink import Sink
 from workers.weights import find, identify
 from workers.wire import BYTES_PER_ITEM
 
@@ -43,6 +50,7 @@ class Run:
     """One run while it lasts: the lane, and what it counts."""
 
     lane: Lane
+    pipeline: Pipeline
     night: Night
     run_id: str
     title: str
@@ -74,13 +82,13 @@ async def prepare(
     clock = clock or SystemClock()
     model = identify_model(settings.workers.weights)
     run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(clock.now()))}-{secrets.token_hex(3)}"
-    source = open_source(location)  # first: a wrong path should not cost a start of workers
+    source = open_from(location, settings)  # first: a wrong path should not cost a start of workers
     async with AsyncExitStack() as stack:
         stack.enter_context(only_writer(output))
-        writer = await _open_writer(stack, output, settings)
-        checkpoint = Checkpoint(output / STATE_FILE)
+        writer = await _open_writer(stack, output, settings, clock)
+        checkpoint = Checkpoint(output / STATE_FILE, settings.flow.keys)
         stack.callback(checkpoint.close)
-        checkpoint.claim(source.name, str(Path(location).resolve()))
+        checkpoint.claim(source.name, where(location))
         rendezvous = Rendezvous()
         await rendezvous.start()
         stack.push_async_callback(rendezvous.close)
@@ -101,26 +109,34 @@ async def prepare(
         limits = BatchLimits(
             settings.batch.items, settings.batch.max_bytes, settings.batch.max_age_s
         )
-        lane = Lane(
-            source=source,
-            intake=Intake(decoder, resolver, checkpoint, clerk, settings.ingest.surveys),
+        pipeline = Pipeline(
+            intake=Intake(decoder, resolver, checkpoint, clerk, clock, settings.ingest),
             batcher=Batcher(limits, BYTES_PER_ITEM, clock),
             triage=Triage(groups, settings.workers.attempts),
             writer=writer,
+            on_conclusion=night.count,
+        )
+        lane = Lane(
+            source=source,
+            work=pipeline,
             checkpoint=checkpoint,
             credit=Credit(settings.flow.items, round(settings.flow.mib * 2**20), clock),
             clock=clock,
             settings=settings,
-            on_conclusion=night.count,
         )
         what = "SIMULATED night, run" if tense == "test" else "run"
-        yield Run(lane, night, run_id, f"Lookback {what} {run_id}")
+        yield Run(lane, pipeline, night, run_id, f"Lookback {what} {run_id}")
 
 
 def identify_model(weights: str) -> ModelIdentity:
     """Name and hash of the model that a run asks for, without loading it."""
     card = identify(weights)
     return ModelIdentity(card.name, card.version, card.sha256, card.calibration_id)
+
+
+def access(settings: Settings) -> Access:
+    """How the sinks get at destinations that are not files."""
+    return Access(kafka_client("kafka_out", settings.kafka_out), aws_client(settings.aws))
 
 
 def _local(settings: Settings) -> LocalInvoker:
@@ -141,15 +157,42 @@ def open_intake_parts(stack: AsyncExitStack, settings: Settings) -> tuple[Decode
     return Decoder(schemas, max_bytes=limit), resolver
 
 
-async def _open_writer(stack: AsyncExitStack, output: Path, settings: Settings) -> Writer:
-    sinks = [open_sink(output / name) for name in settings.sinks.required]
-    dead_letters = open_dead_letters(output / settings.sinks.dead_letters)
-    for sink in sinks:
+async def _open_writer(
+    stack: AsyncExitStack, output: Path, settings: Settings, clock: Clock
+) -> Writer:
+    outlets = []
+    for location in (*settings.sinks.required, *settings.sinks.best_effort):
+        sink = open_sink(location, output, access(settings))
         await sink.open()
         stack.push_async_callback(sink.close)
-    await dead_letters.open()
-    stack.push_async_callback(dead_letters.close)
-    return Writer(sinks, dead_letters, settings.sinks.batch)
+        required = location in settings.sinks.required
+        outlets.append(results_outlet(sink, clock, settings, required=required))
+    letters = open_dead_letters(settings.sinks.dead_letters, output, access(settings))
+    await letters.open()
+    stack.push_async_callback(letters.close)
+    dead = Outlet(letters.name, _letters(letters), Breaker(clock), settings.sinks.batch)
+    return Writer(outlets, dead)
+
+
+def results_outlet(
+    sink: Sink, clock: Clock, settings: Settings, *, required: bool = True
+) -> Outlet:
+    """The way to a sink."""
+
+    async def store(conclusions: Sequence[Conclusion]) -> None:
+        await sink.write([each.row for each in conclusions if isinstance(each.row, ResultRecord)])
+
+    given = settings.sinks
+    return Outlet(
+        sink.name, store, Breaker(clock), given.batch, required=required, linger_s=given.linger_s
+    )
+
+
+def _letters(letters: DeadLetterSink) -> Callable[[Sequence[Conclusion]], Awaitable[None]]:
+    async def store(conclusions: Sequence[Conclusion]) -> None:
+        await letters.write([each.row for each in conclusions if isinstance(each.row, DeadLetter)])
+
+    return store
 
 
 async def follow(run: Run, stopping: asyncio.Event) -> None:

@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -45,8 +45,91 @@ class Ingest(_Section):
         description="prefixes of addresses that an event's stamp may lie at "
         "(a folder, s3://bucket/prefix, https://host/path); empty: none",
     )
+    stale_after_h: float | None = Field(
+        None,
+        gt=0,
+        description="hours since the image was taken after which an event is a dead letter of "
+        "class stale (unset: never)",
+    )
     max_event_mib: float = Field(
         16.0, gt=0, description="MiB; a larger event, packed or unpacked, is a dead letter"
+    )
+
+
+class _KafkaAccess(_Section):
+    """How to get into a Kafka cluster."""
+
+    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="security protocol of the brokers"
+    )
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
+        "SCRAM-SHA-512", description="SASL mechanism, where the protocol has SASL"
+    )
+    username: str | None = Field(None, description="for PLAIN and SCRAM")
+    password: SecretStr | None = Field(
+        None, description="for PLAIN and SCRAM; better from the environment than from a file"
+    )
+    ca: Path | None = Field(None, description="file with certificates to trust (default: system's)")
+    certificate: Path | None = Field(None, description="file with our own certificate, for mTLS")
+    key: Path | None = Field(None, description="file with its key")
+    token_url: str | None = Field(
+        None, description="for OAUTHBEARER: where tokens come from (client credentials)"
+    )
+    client_id: str | None = Field(None, description="for OAUTHBEARER")
+    client_secret: SecretStr | None = Field(None, description="for OAUTHBEARER")
+    scope: str | None = Field(None, description="for OAUTHBEARER")
+
+
+class Kafka(_KafkaAccess):
+    """Events from Kafka (`lookback run kafka://broker:9092/topic`)."""
+
+    group: str = Field("lookback", description="consumer group; another name starts over")
+    start: str = Field(
+        "earliest",
+        description="where a partition begins that the group has no commit of: earliest, latest, "
+        "a time (ISO 8601, UTC) or offset:N",
+    )
+    until_end: bool = Field(
+        False, description="end where the topics ended at the start, instead of following them"
+    )
+    instance_id: str | None = Field(
+        None, description="static membership: a restart within the session moves no partition"
+    )
+    session_timeout_s: float = Field(
+        45.0, gt=0, description="seconds without a heartbeat after which a member is dead"
+    )
+    revoke_s: float = Field(
+        20.0, gt=0, description="seconds to finish what is open of a partition that moves away"
+    )
+    rollover_grace_h: float = Field(
+        12.0, ge=0, description="hours after UTC midnight that yesterday's topic is still read"
+    )
+
+
+class KafkaOut(_KafkaAccess):
+    """Results and dead letters to Kafka (`sinks.required = ["kafka://broker:9092/topic"]`)."""
+
+
+class Aws(_Section):
+    """SQS and S3. Credentials come from where AWS's own tools take them."""
+
+    region: str | None = Field(None, description="region (default: AWS_REGION)")
+    endpoint: str | None = Field(None, description="URL of a server that speaks SQS and S3")
+
+
+class Sqs(_Section):
+    """Events from SQS (`lookback run sqs://queue`)."""
+
+    wait_s: int = Field(20, ge=0, le=20, description="seconds of a long poll")
+    visibility_s: int = Field(
+        60, ge=2, le=43200, description="seconds a message is ours; extended at half life"
+    )
+    receivers: int = Field(2, ge=1, description="receive calls at the same time")
+    max_outstanding: int = Field(
+        2000, ge=1, le=120_000, description="messages held at once at most"
+    )
+    until_empty: bool = Field(
+        False, description="end when the queue is empty, instead of following it"
     )
 
 
@@ -95,6 +178,12 @@ class Flow(_Section):
     items: int = Field(384, ge=1, description="events between source and sinks at most")
     mib: float = Field(256.0, gt=0, description="MiB of events between source and sinks at most")
     fetch: int = Field(32, ge=1, description="events asked of the source at once")
+    stuck_s: float = Field(
+        600.0, gt=0, description="seconds an event may be open before a line in the log names it"
+    )
+    keys: int = Field(
+        5_000_000, ge=0, description="events remembered, so that a second copy costs no inference"
+    )
     grace_s: float = Field(
         25.0, gt=0, description="seconds to finish what is under way when told to stop"
     )
@@ -106,11 +195,20 @@ class Sinks(_Section):
     required: tuple[str, ...] = Field(
         ("results.sqlite",),
         min_length=1,
-        description="sinks in the output folder that must have a result before its event is "
-        "settled: *.sqlite, *.jsonl, *.parquet",
+        description="sinks that must have a result before its event is settled: files in the "
+        "output folder (*.sqlite, *.jsonl, *.parquet, *.hats), postgresql://, kafka://, s3://",
     )
-    dead_letters: str = Field("deadletters.jsonl", description="file in the output folder")
-    batch: int = Field(256, ge=1, description="records written at once at most")
+    best_effort: tuple[str, ...] = Field(
+        (), description="sinks that get results too, but hold nothing up: what they miss is counted"
+    )
+    dead_letters: str = Field(
+        "deadletters.jsonl",
+        description="file in the output folder, postgresql://, kafka:// or sqs://",
+    )
+    batch: int = Field(1000, ge=1, description="records written at once at most")
+    linger_s: float = Field(
+        0.0, ge=0, description="seconds a write waits for company; more makes fewer, larger parts"
+    )
     commit_s: float = Field(1.0, gt=0, description="seconds between commits of the position")
 
 
@@ -119,6 +217,9 @@ class DeadLetters(_Section):
 
     max_ratio: float = Field(
         0.5, gt=0, le=1, description="share of dead letters at which the lane stops itself"
+    )
+    max_in_a_row: int = Field(
+        200, ge=1, description="dead letters in a row at which the lane stops itself"
     )
     after: int = Field(
         100,
@@ -134,7 +235,11 @@ class Settings(BaseSettings):
         env_prefix="LOOKBACK_", env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
-    ingest: Ingest = Field(default_factory=Ingest)
+    ingest: Ingest = Field(default_factory=lambda: Ingest.model_validate({}))
+    kafka: Kafka = Field(default_factory=lambda: Kafka.model_validate({}))
+    sqs: Sqs = Field(default_factory=lambda: Sqs.model_validate({}))
+    aws: Aws = Field(default_factory=lambda: Aws.model_validate({}))
+    kafka_out: KafkaOut = Field(default_factory=lambda: KafkaOut.model_validate({}))
     batch: Batch = Field(default_factory=lambda: Batch.model_validate({}))
     workers: Workers = Field(default_factory=lambda: Workers.model_validate({}))
     flow: Flow = Field(default_factory=lambda: Flow.model_validate({}))
@@ -226,6 +331,8 @@ def reference() -> str:
 def _toml(value: Any) -> str:
     if value is None:
         return "unset"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, tuple):
         return "[" + ", ".join(f'"{each}"' for each in value) + "]"
     return f'"{value}"' if isinstance(value, str) else str(value)

@@ -1,77 +1,179 @@
-"""Which positions are open, and how far each partition may be committed.
+"""Which positions of a partition are open, and how far it may be committed.
 
-Work completes out of order; a commit is a watermark: the lowest position that is still
-open. Only the open positions and the settled ones above the watermark are kept, so memory
-follows what is in flight and not how much was ever read.
+Work completes out of order. In a partition with order a commit is a watermark, the lowest position
+that is still open, with a gap map of what is settled above it. In one without (a queue), every
+position is acknowledged by itself. Both keep only what is in flight or not yet committed, so memory
+does not follow how much was ever read.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from dispatcher import gapmap
+from ingest.progress import Progress
+
+REMEMBERED: Final = 20_000
+"""Settled messages that a partition without order remembers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far one partition is: all below `watermark` is settled, and what `gaps` encodes."""
+class Tracker(Protocol):
+    """The open offsets of one partition."""
 
-    watermark: int = 0
-    gaps: str = ""
+    @property
+    def open_count(self) -> int:
+        """How many offsets were taken and not settled."""
+
+    @property
+    def oldest(self) -> tuple[int, float] | None:
+        """The offset that holds the partition back, and when it was taken; None if none is open."""
+
+    def take(self, offset: int, now: float) -> bool:
+        """Note that `offset` was read at `now` (monotonic s). False: it is settled, pass it over.
+
+        Raises:
+            ValueError: the source broke its promise: the offset is open, or out of order.
+        """
+
+    def settle(self, offsets: Iterable[int]) -> None:
+        """Note that these have their answer in every sink. Exactly once per taken offset.
+
+        Raises:
+            ValueError: one is not open.
+        """
+
+    def progress(self, outcomes: Mapping[str, int], also: Iterable[int] = ()) -> Progress:
+        """What may be committed now; `also`: as if these open offsets were settled."""
 
 
 @dataclass(slots=True)
 class PartitionTracker:
-    """The open and settled offsets of one partition. Offsets are taken in rising order."""
+    """Of a partition with order: offsets are taken in rising order."""
 
     watermark: int = 0
-    _order: deque[int] = field(default_factory=deque)
-    _open: set[int] = field(default_factory=set)
+    _order: deque[int] = field(default_factory=deque)  # all from the lowest open one on
+    _open: dict[int, float] = field(default_factory=dict)
     _settled: set[int] = field(default_factory=set)
     _next: int = 0
 
     @classmethod
     def resume(cls, progress: Progress) -> PartitionTracker:
-        """A tracker that knows what an earlier run settled."""
+        """A tracker that knows what was settled before."""
         settled = gapmap.decode(progress.watermark, progress.gaps)
         return cls(progress.watermark, _settled=settled, _next=progress.watermark)
 
     @property
     def open_count(self) -> int:
-        """How many offsets were taken and not settled."""
+        """See `Tracker.open_count`."""
         return len(self._open)
 
-    def take(self, offset: int) -> bool:
-        """Note that `offset` was read. False: an earlier run settled it, pass it over."""
+    @property
+    def oldest(self) -> tuple[int, float] | None:
+        """See `Tracker.oldest`."""
+        return (self._order[0], self._open[self._order[0]]) if self._order else None
+
+    @property
+    def settled_above(self) -> int:
+        """How many are settled above the watermark: what a stuck position makes grow."""
+        return len(self._settled)
+
+    def take(self, offset: int, now: float) -> bool:
+        """See `Tracker.take`."""
         if offset < self._next:
             raise ValueError(f"offset {offset} was taken already (next is {self._next})")
         self._next = offset + 1
         if offset in self._settled:
-            self._advance()
+            if not self._order:
+                self._advance()
+            else:
+                self._order.append(offset)
             return False
+        if not self._order:
+            self.watermark = offset  # a compacted topic has holes: nothing below is open
         self._order.append(offset)
-        self._open.add(offset)
+        self._open[offset] = now
         return True
 
-    def settle(self, offset: int) -> None:
-        """Note that `offset` has its answer in every sink. Exactly once per taken offset."""
-        if offset not in self._open:
-            raise ValueError(f"offset {offset} is not open: it would be settled twice")
-        self._open.remove(offset)
-        self._settled.add(offset)
+    def settle(self, offsets: Iterable[int]) -> None:
+        """See `Tracker.settle`."""
+        for offset in offsets:
+            if self._open.pop(offset, None) is None:
+                raise ValueError(f"offset {offset} is not open: it would be settled twice")
+            self._settled.add(offset)
         self._advance()
 
-    def progress(self) -> Progress:
-        """What may be committed now."""
-        return Progress(self.watermark, gapmap.encode(self.watermark, self._settled))
+    def progress(self, outcomes: Mapping[str, int], also: Iterable[int] = ()) -> Progress:
+        """See `Tracker.progress`."""
+        settled = self._settled.union(also)
+        watermark = next((each for each in self._order if each not in settled), self._next)
+        # What a compacted topic no longer has is never taken: it drops out here.
+        above = {each for each in settled if each > watermark}
+        if not also:
+            self._settled = above
+        return Progress(watermark, gapmap.encode(watermark, above), outcomes)
 
     def _advance(self) -> None:
-        while self._order and self._order[0] not in self._open:
-            self._order.popleft()
-        watermark = self._order[0] if self._order else self._next
-        # Offsets need not be dense (a compacted topic leaves holes), so walk the settled
-        # set and not the numbers in between.
-        if watermark > self.watermark:
-            self.watermark = watermark
-            self._settled = {each for each in self._settled if each >= watermark}
+        order, open_ = self._order, self._open
+        while order and order[0] not in open_:
+            self._settled.discard(order.popleft())
+        if order:
+            self.watermark = order[0]
+        else:
+            self.watermark = self._next
+            self._settled.discard(self._next - 1)
+
+
+@dataclass(slots=True)
+class ReceiptTracker:
+    """Of a partition without order: each offset stands for one message.
+
+    A message may be delivered again after it was settled: its acknowledgement was lost in a crash.
+    The last settled ones are remembered, so that it is acknowledged again and not redone.
+    """
+
+    _open: dict[int, float] = field(default_factory=dict)  # in the order of taking
+    _settled: list[int] = field(default_factory=list)
+    _recent: dict[int, None] = field(default_factory=dict)
+
+    @classmethod
+    def resume(cls, settled: Iterable[int]) -> ReceiptTracker:
+        """A tracker that knows what was settled last."""
+        return cls(_recent=dict.fromkeys(settled))
+
+    @property
+    def open_count(self) -> int:
+        """See `Tracker.open_count`."""
+        return len(self._open)
+
+    @property
+    def oldest(self) -> tuple[int, float] | None:
+        """See `Tracker.oldest`."""
+        return next(iter(self._open.items()), None)
+
+    def take(self, offset: int, now: float) -> bool:
+        """See `Tracker.take`."""
+        if offset in self._open:
+            raise ValueError(f"message {offset} is open: a source delivers it once at a time")
+        if offset in self._recent:
+            self._settled.append(offset)
+            return False
+        self._open[offset] = now
+        return True
+
+    def settle(self, offsets: Iterable[int]) -> None:
+        """See `Tracker.settle`."""
+        for offset in offsets:
+            if self._open.pop(offset, None) is None:
+                raise ValueError(f"message {offset} is not open: it would be settled twice")
+            self._settled.append(offset)
+            self._recent[offset] = None
+            if len(self._recent) > REMEMBERED:
+                del self._recent[next(iter(self._recent))]
+
+    def progress(self, outcomes: Mapping[str, int], also: Iterable[int] = ()) -> Progress:
+        """See `Tracker.progress`. What it names once, it does not name again."""
+        settled, self._settled = self._settled, []
+        return Progress(outcomes=outcomes, settled=(*settled, *also))

@@ -57,7 +57,10 @@ def render(run: Run) -> RenderableType:
         f"{lane.credit.bytes / 2**20:.0f} of {lane.credit.max_bytes / 2**20:.0f} MiB",
     )
     flow.add_row(
-        "with workers", f"{lane.at_workers}", "waiting for sinks", f"{lane.writer.waiting}"
+        "with workers",
+        f"{run.pipeline.at_workers}",
+        "waiting for sinks",
+        f"{run.pipeline.writer.waiting}",
     )
     flow.add_row(
         "lag (oldest open)",

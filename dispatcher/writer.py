@@ -1,91 +1,89 @@
-"""Conclusions to the sinks, in batches; an errand is settled when every sink has its row.
+"""Conclusions to the sinks: a conclusion is settled when every required sink has its row.
 
-A sink that is unavailable is tried again until it takes the rows: its errands stay open,
-their credit stays used, and the source is not asked for more. A sink that refuses will never
-take them, so the lane stops.
+A sink that is unavailable holds back what it has not taken: those errands stay open, their credit
+stays used, and the source is not asked for more. A required sink that refuses will never take them,
+so the lane stops.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
-
-import structlog
 
 from dispatcher.conclusions import Conclusion
-from dispatcher.errors import LaneStopped
-from sinks.deadletters import DeadLetter, DeadLetterSink
-from sinks.errors import SinkRefused, SinkUnavailable
-from sinks.record import ResultRecord
-from sinks.sink import Sink
+from dispatcher.outlet import Outlet
+from sinks.deadletters import DeadLetter
 
-_FIRST_WAIT_S: Final = 0.2
-_LONGEST_WAIT_S: Final = 15.0
-
-_log = structlog.get_logger()
-
-Row = TypeVar("Row", ResultRecord, DeadLetter)
+Settled = Callable[[Sequence[Conclusion]], None]
 
 
 @dataclass(slots=True)
 class Writer:
-    """One queue, one writer; every sink gets the same batch at the same time."""
+    """Fans conclusions out to the outlets of the sinks, or to that of the dead letters."""
 
-    sinks: Sequence[Sink]
-    dead_letters: DeadLetterSink
-    batch: int
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    _queue: asyncio.Queue[Conclusion] = field(default_factory=asyncio.Queue)
+    results: Sequence[Outlet]
+    dead_letters: Outlet
+    _missing: Counter[Conclusion] = field(default_factory=Counter)
+    _rowless: list[Conclusion] = field(default_factory=list)
+    _any_rowless: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def waiting(self) -> int:
-        """Conclusions that no sink has seen yet. Bounded by the in-flight credit."""
-        return self._queue.qsize()
+        """Conclusions that some required sink does not have yet. Bounded by the credit."""
+        return len(self._missing) + len(self._rowless)
+
+    @property
+    def outlets(self) -> Sequence[Outlet]:
+        """All of them."""
+        return (*self.results, self.dead_letters)
 
     def put(self, conclusion: Conclusion) -> None:
         """Hand a conclusion over."""
-        self._queue.put_nowait(conclusion)
+        if conclusion.row is None:
+            self._rowless.append(conclusion)
+            self._any_rowless.set()
+            return
+        dead = isinstance(conclusion.row, DeadLetter)
+        outlets = (self.dead_letters,) if dead else self.results
+        self._missing[conclusion] = sum(outlet.required for outlet in outlets)
+        for outlet in outlets:
+            outlet.put(conclusion)
 
-    async def run(self, on_settled: Callable[[Conclusion], None]) -> None:
-        """Write until cancelled; `on_settled` is told of each conclusion once it is stored.
+    def hurry(self) -> None:
+        """Do not wait for company."""
+        for outlet in self.outlets:
+            outlet.hurry()
+
+    async def run(self, on_settled: Settled) -> None:
+        """Write until cancelled; `on_settled` is told of conclusions once they are stored.
 
         Raises:
             LaneStopped: a sink refuses to store.
         """
-        while True:
-            conclusions = [await self._queue.get()]
-            while len(conclusions) < self.batch and not self._queue.empty():
-                conclusions.append(self._queue.get_nowait())
-            await self._store(conclusions)
-            for each in conclusions:
-                on_settled(each)
 
-    async def _store(self, conclusions: Sequence[Conclusion]) -> None:
-        rows = [each.row for each in conclusions]
-        records = [row for row in rows if isinstance(row, ResultRecord)]
-        letters = [row for row in rows if isinstance(row, DeadLetter)]
-        async with asyncio.TaskGroup() as writes:
-            for sink in self.sinks if records else ():
-                writes.create_task(self._insist(sink.name, sink.write, records))
-            if letters:
-                name, write = self.dead_letters.name, self.dead_letters.write
-                writes.create_task(self._insist(name, write, letters))
+        def acknowledge(conclusions: Sequence[Conclusion]) -> None:
+            done = [each for each in conclusions if self._is_last(each)]
+            if done:
+                on_settled(done)
 
-    async def _insist(
-        self, name: str, write: Callable[[Sequence[Row]], Awaitable[None]], rows: Sequence[Row]
-    ) -> None:
-        wait = _FIRST_WAIT_S
+        async with asyncio.TaskGroup() as tasks:
+            for outlet in self.outlets:
+                tasks.create_task(outlet.run(acknowledge))
+            tasks.create_task(self._settle_rowless(on_settled))
+
+    async def _settle_rowless(self, on_settled: Settled) -> None:
         while True:
-            try:
-                await write(rows)
-            except SinkUnavailable as error:
-                if wait == _FIRST_WAIT_S:
-                    _log.warning("sink unavailable, its events wait", sink=name, error=str(error))
-                await self.sleep(wait)
-                wait = min(2 * wait, _LONGEST_WAIT_S)
-            except SinkRefused as error:
-                raise LaneStopped(f"sink {name} refuses results: {error}") from error
-            else:
-                return
+            await self._any_rowless.wait()
+            self._any_rowless.clear()
+            settled, self._rowless = self._rowless, []
+            on_settled(settled)
+
+    def _is_last(self, conclusion: Conclusion) -> bool:
+        """Count one acknowledgement; whether it was the last that was missing."""
+        self._missing[conclusion] -= 1
+        if self._missing[conclusion]:
+            return False
+        del self._missing[conclusion]
+        return True

@@ -2,6 +2,7 @@
 
     IngestError
     ├── SourceError          a source cannot be opened or read
+    │   └── SourceUnavailable    not now: the same call may succeed later
     ├── AddressRefused       an address is not on the allow list
     ├── DecodeError          these bytes are not an event; carries a reason code
     └── NotApplicable        an event for which no redshift can be asked; carries a reason code
@@ -18,6 +19,10 @@ class IngestError(Exception):
 
 class SourceError(IngestError):
     """A source cannot be opened or read. The message says what to do."""
+
+
+class SourceUnavailable(SourceError):
+    """The source does not answer right now; nothing is lost, try again."""
 
 
 class AddressRefused(IngestError):

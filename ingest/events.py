@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +19,31 @@ STAMP_SIZE: Final = 32
 PIXEL_SCALE_ARCSEC: Final = 0.396
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
+class Partition(NamedTuple):
+    """A part of a source that is counted by itself: a file, a Kafka topic's partition, a queue."""
+
+    source: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.name}"
+
+
+class Position(NamedTuple):
     """Where an event stands in its source: offset `offset` of partition `partition`.
 
-    Offsets of one partition are non-negative, strictly increasing in the order of the
-    source, and mean the same event in every run.
+    Offsets are 64-bit and non-negative, and mean the same event in every run. In a source with
+    order they are strictly increasing; in one without, they are made from the event's identity.
     """
 
     source: str
     partition: str
     offset: int
+
+    @property
+    def home(self) -> Partition:
+        """The partition that it is in."""
+        return Partition(self.source, self.partition)
 
     def __str__(self) -> str:
         return f"{self.source}:{self.partition}:{self.offset}"

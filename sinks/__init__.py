@@ -3,34 +3,139 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
+from sinks.access import Access as Access
 from sinks.deadletters import DeadLetterFile, DeadLetterSink
 from sinks.errors import SinkRefused
 from sinks.jsonl import JsonLinesSink
-from sinks.parquet import ParquetSink
 from sinks.sink import Sink
 from sinks.sqlite import SqliteSink
 
+_KNOWN = (
+    "known are the endings .sqlite, .jsonl (files), .parquet, .hats (folders), and the addresses "
+    "postgresql://, kafka:// and s3://"
+)
 
-def open_sink(path: Path) -> Sink:
-    """The sink that the ending of `path` stands for. It still has to be `open`ed.
+
+def open_sink(
+    location: str | Path, folder: Path = Path(), access: Access | None = None
+) -> Sink:
+    """The sink at `location`: a name in `folder`, or an address. It still has to be `open`ed.
 
     Raises:
-        SinkRefused: no sink has this ending.
+        SinkRefused: no sink has this ending or address, or an option of it is not known.
     """
+    access = access or Access()
+    if isinstance(location, str) and "://" in location:
+        return _at_address(location, access)
+    path = folder / location
     match path.suffix:
         case ".sqlite" | ".db":
             return SqliteSink(path)
         case ".jsonl":
             return JsonLinesSink(path)
         case ".parquet":
+            from sinks.parquet import ParquetSink
+
             return ParquetSink(path)
-    raise SinkRefused(
-        f"{path.name}: no sink has this ending; known are .sqlite (a file), .jsonl (a file) and "
-        ".parquet (a folder of parts)"
+        case ".hats":
+            from sinks.hats import HatsSink
+
+            return HatsSink(path)
+    raise SinkRefused(f"{path.name}: no sink has this ending; {_KNOWN}")
+
+
+def _at_address(location: str, access: Access) -> Sink:
+    address = urlsplit(location)
+    match address.scheme:
+        case "postgresql" | "postgres":
+            from sinks.postgres import PostgresSink
+
+            dsn, options = _split_options(location, {"table", "outbox"})
+            return PostgresSink(
+                dsn, options.get("table", "results"), outbox=options.get("outbox") != "false"
+            )
+        case "kafka":
+            return _kafka(location, access)
+        case "s3" if address.path.rstrip("/").endswith(".hats"):
+            from sinks.hats import HatsSink
+
+            return HatsSink(location.rstrip("/"), s3=access.aws)
+        case "s3":
+            from sinks.s3 import S3ResultsSink
+
+            return S3ResultsSink(address.netloc, address.path.strip("/"), client=access.aws)
+    raise SinkRefused(f"{address.scheme}://: no sink has this address; {_KNOWN}")
+
+
+def _kafka(location: str, access: Access) -> Sink:
+    from sinks.kafka import KafkaSink
+    from sinks.registry import SchemaRegistry
+
+    known = {"format", "registry", "transactional_id", "idempotent", "compression"}
+    servers, topic, options = _servers_and_topic(location, known)
+    form = options.get("format", "json")
+    if form not in ("json", "avro"):
+        raise SinkRefused(f"kafka://...?format={form}: formats are json and avro")
+    return KafkaSink(
+        servers,
+        topic,
+        client=access.kafka,
+        form="avro" if form == "avro" else "json",
+        registry=SchemaRegistry(options["registry"]) if "registry" in options else None,
+        transactional_id=options.get("transactional_id"),
+        idempotent=options.get("idempotent") != "false",
     )
 
 
-def open_dead_letters(path: Path) -> DeadLetterSink:
-    """The dead-letter file at `path`. It still has to be `open`ed."""
-    return DeadLetterFile(path)
+def open_dead_letters(location: str, folder: Path, access: Access | None = None) -> DeadLetterSink:
+    """The dead letters at `location`: a file in `folder`, or an address.
+
+    Raises:
+        SinkRefused: dead letters cannot be kept there.
+    """
+    access = access or Access()
+    scheme = urlsplit(location).scheme if "://" in location else ""
+    match scheme:
+        case "":
+            return DeadLetterFile(folder / location)
+        case "postgresql" | "postgres":
+            from sinks.deadletters.table import DeadLetterTable
+
+            dsn, options = _split_options(location, {"table"})
+            return DeadLetterTable(dsn, options.get("table", "deadletters"))
+        case "kafka":
+            from sinks.deadletters.topic import DeadLetterTopic
+
+            servers, topic, _ = _servers_and_topic(location, set())
+            return DeadLetterTopic(servers, topic, client=access.kafka)
+        case "sqs":
+            from sinks.deadletters.queue import DeadLetterQueue
+
+            return DeadLetterQueue(location.removeprefix("sqs://"), client=access.aws)
+    raise SinkRefused(
+        f"{scheme}://: dead letters go to a file, postgresql://, kafka:// or sqs://"
+    )
+
+
+def _servers_and_topic(location: str, known: set[str]) -> tuple[str, str, dict[str, str]]:
+    plain, options = _split_options(location, known)
+    address = urlsplit(plain)
+    topic = address.path.strip("/")
+    if not address.netloc or not topic:
+        raise SinkRefused(f"{plain}: an address in Kafka is kafka://host:port[,host:port]/topic")
+    return address.netloc, topic, options
+
+
+def _split_options(location: str, known: set[str]) -> tuple[str, dict[str, str]]:
+    """The address without the options that are ours, and these."""
+    address = urlsplit(location)
+    given = {name: values[-1] for name, values in parse_qs(address.query).items()}
+    ours = {name: value for name, value in given.items() if name in known}
+    foreign = [each for each in address.query.split("&") if each.split("=")[0] not in known]
+    if address.scheme == "kafka" and any(foreign):
+        raise SinkRefused(
+            f"kafka://...?{foreign[0]}: no such option; known are {', '.join(sorted(known))}"
+        )
+    return urlunsplit(address._replace(query="&".join(filter(None, foreign)))), ours

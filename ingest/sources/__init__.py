@@ -2,39 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
 from ingest.errors import SourceError
-from ingest.events import Delivery
-
-FirstWanted = Callable[[str], int]
-"""From a partition's name to the first offset that is wanted of it."""
+from ingest.events import Delivery, Partition
+from ingest.progress import Progress
 
 _SQLITE: Final = b"SQLite format 3\x00"
 
 
-class Source(Protocol):
-    """A sequence of deliveries per partition, that can be begun anywhere.
+class Keeper(Protocol):
+    """Who keeps track of the positions of a source: told when partitions come and go.
 
-    The same source gives the same events at the same offsets in every run.
+    The dispatcher is one. A partition that comes back after it was revoked or lost is a new
+    assignment: what was taken under the old one is never committed under the new one.
+    """
+
+    def assign(self, partition: Partition, committed: Progress | None = None) -> int:
+        """A partition is there to be read. Returns the first offset that is wanted of it.
+
+        `committed`: what the source keeps of it; None when it keeps nothing, and the keeper's
+        own records count.
+        """
+
+    async def revoke(self, partitions: Collection[Partition]) -> None:
+        """They are about to be taken away.
+
+        Finishes what can be finished in the keeper's time, calls `Source.commit` with it, and
+        lets go of them. While this runs, the source delivers nothing of these partitions.
+        """
+
+    def lose(self, partitions: Collection[Partition]) -> None:
+        """They belong to somebody else already: let go of them, commit nothing."""
+
+
+class Source(Protocol):
+    """Deliveries, partition by partition.
+
+    `ordered`: offsets of a partition rise, and a commit is a watermark. Else every delivery is
+    acknowledged by itself, in `Progress.settled`.
     """
 
     name: str
+    ordered: bool
 
-    async def open(self, first_wanted: FirstWanted) -> None:
-        """Get ready to deliver each partition from its first wanted offset.
+    async def open(self, keeper: Keeper) -> None:
+        """Get ready.
+
+        Partitions are assigned now or later; each is delivered from its first wanted offset on.
 
         Raises:
             SourceError: the source cannot be read.
         """
 
     async def take(self, limit: int) -> list[Delivery]:
-        """Up to `limit` deliveries; none when there is nothing right now.
+        """Up to `limit` deliveries; none when there is nothing right now (it may wait a little).
 
-        Offsets of a partition rise. An event that cannot be read is delivered all the same,
-        with the header `unreadable`: nothing is dropped in silence.
+        Of a source with order, offsets of a partition rise. An event that cannot be read is
+        delivered all the same, with the header `unreadable`: nothing is dropped in silence.
+        """
+
+    def hold(self, partitions: Collection[Partition]) -> None:
+        """Deliver nothing of these partitions until the next call, which replaces this one."""
+
+    async def commit(self, progress: Mapping[Partition, Progress]) -> None:
+        """Keep what was settled. Partitions that are not ours any more are passed over.
+
+        Raises:
+            SourceUnavailable: nothing, or not everything, was kept; what was not is part of
+                the next commit.
         """
 
     @property
@@ -42,7 +80,7 @@ class Source(Protocol):
         """Whether nothing will ever come again."""
 
     async def close(self) -> None:
-        """Let go of files and connections."""
+        """Leave: hand back what was not settled, let go of files and connections."""
 
 
 def open_source(location: str) -> Source:

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Final
 
 from ingest.codecs import ocf
 from ingest.errors import DecodeError, SourceError
-from ingest.events import Delivery, Position
-from ingest.sources import FirstWanted
+from ingest.events import Delivery, Partition, Position
+from ingest.progress import Progress
+from ingest.sources import Keeper
 
 MAX_FILE: Final = 2 * 1024**3
 """Largest file that is read as a whole (JSON lines are read line by line)."""
@@ -34,21 +35,30 @@ _Bodies = Iterator[tuple[bytes, str | None]]  # body, and why it cannot be read
 class ArchiveSource:
     """Files below a folder or matching a glob, in the order of their names."""
 
+    ordered = True
+
     def __init__(self, location: str) -> None:
         self._files = _files(location)
         self.name = f"archive:{Path(location).name}"
         self._ahead: Iterator[Delivery] = iter(())
         self._exhausted = False
 
-    async def open(self, first_wanted: FirstWanted) -> None:
+    async def open(self, keeper: Keeper) -> None:
         """See `Source.open`. Files are read when their turn comes."""
-        self._ahead = self._deliveries(first_wanted)
+        first = {name: keeper.assign(Partition(self.name, name)) for name, _ in self._files}
+        self._ahead = self._deliveries(first)
 
     async def take(self, limit: int) -> list[Delivery]:
         """See `Source.take`."""
         taken = await asyncio.to_thread(lambda: list(islice(self._ahead, limit)))
         self._exhausted = len(taken) < limit
         return taken
+
+    def hold(self, partitions: Collection[Partition]) -> None:
+        """See `Source.hold`. An archive is read in order: what is next must come."""
+
+    async def commit(self, progress: Mapping[Partition, Progress]) -> None:
+        """See `Source.commit`: an archive keeps nothing."""
 
     @property
     def exhausted(self) -> bool:
@@ -58,11 +68,10 @@ class ArchiveSource:
     async def close(self) -> None:
         """Nothing is kept open between files."""
 
-    def _deliveries(self, first_wanted: FirstWanted) -> Iterator[Delivery]:
+    def _deliveries(self, first: Mapping[str, int]) -> Iterator[Delivery]:
         for partition, path in self._files:
-            first = first_wanted(partition)
             for offset, (body, unreadable) in enumerate(_read(path)):
-                if offset >= first:
+                if offset >= first[partition]:
                     headers = {"unreadable": unreadable} if unreadable else {}
                     position = Position(self.name, partition, offset)
                     yield Delivery(position, body, time.time(), headers)

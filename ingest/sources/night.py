@@ -9,13 +9,15 @@ import asyncio
 import sqlite3
 import time
 from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from ingest.errors import SourceError
-from ingest.events import Delivery, Position
-from ingest.sources import FirstWanted
+from ingest.events import Delivery, Partition, Position
+from ingest.progress import Progress
+from ingest.sources import Keeper
 
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS events (
@@ -62,17 +64,21 @@ class NightArchive:
 class NightSource:
     """Reads a night archive: all partitions in turn, a page at a time."""
 
+    ordered = True
+
     def __init__(self, path: Path) -> None:
         self.name = f"night:{path.name}"
         self._path = path
         self._db: sqlite3.Connection | None = None
         self._next: dict[str, int] = {}
+        self._held: frozenset[str] = frozenset()
 
-    async def open(self, first_wanted: FirstWanted) -> None:
+    async def open(self, keeper: Keeper) -> None:
         """See `Source.open`."""
-        await asyncio.to_thread(self._open, first_wanted)
+        names = await asyncio.to_thread(self._open)
+        self._next = {name: keeper.assign(Partition(self.name, name)) for name in names}
 
-    def _open(self, first_wanted: FirstWanted) -> None:
+    def _open(self) -> list[str]:
         try:
             self._db = sqlite3.connect(
                 f"{self._path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False
@@ -86,13 +92,14 @@ class NightSource:
             raise SourceError(
                 f"{self._path} has a partition whose name is not a text: write it anew"
             )
-        self._next = {name: first_wanted(name) for (name,) in names}
+        return [name for (name,) in names]
 
     async def take(self, limit: int) -> list[Delivery]:
         """See `Source.take`. Partitions take turns, as they would on a live stream."""
         taken: list[Delivery] = []
-        for partition in list(self._next):
-            wanted = -(-limit // max(1, len(self._next)))  # an equal share, rounded up
+        turns = [each for each in self._next if each not in self._held]
+        for partition in turns:
+            wanted = -(-limit // len(turns))  # an equal share, rounded up
             wanted = min(wanted, limit - len(taken))
             if wanted:
                 taken += await asyncio.to_thread(self._page, partition, wanted)
@@ -127,6 +134,13 @@ class NightSource:
                     "offsets are whole numbers"
                 )
         return rows
+
+    def hold(self, partitions: Collection[Partition]) -> None:
+        """See `Source.hold`."""
+        self._held = frozenset(each.name for each in partitions)
+
+    async def commit(self, progress: Mapping[Partition, Progress]) -> None:
+        """See `Source.commit`: an archive keeps nothing."""
 
     @property
     def exhausted(self) -> bool:

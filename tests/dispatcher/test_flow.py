@@ -6,7 +6,6 @@ import random
 import pytest
 
 from dispatcher.batching import Batcher, BatchLimits
-from dispatcher.books import Books, Outcome
 from dispatcher.clock import ManualClock
 from dispatcher.credit import Credit
 from dispatcher.latency import LatencyHistogram
@@ -66,27 +65,6 @@ def test_a_batch_is_as_old_as_its_oldest_item():
     assert batcher.due_in() == pytest.approx(0.5)
     clock.advance(0.5)
     assert batcher.due_in() == pytest.approx(0.0)
-
-
-def test_books_show_what_is_missing_and_where():
-    books = Books({"a": {Outcome.WRITTEN: 5}})
-    books.receive("a")
-    books.receive("b")
-    books.settle("b", Outcome.DEAD)
-    assert books.totals({"a": 1}).balanced
-    lost = books.totals({})
-    assert not lost.balanced
-    assert lost.difference == 1
-    assert "≠" in str(lost)
-    assert books.unbalanced({}) == ["a"]
-
-
-def test_two_errors_do_not_hide_each_other():
-    books = Books()
-    books.receive("a")  # lost
-    books.settle("b", Outcome.WRITTEN)  # from nowhere
-    assert books.totals({}).balanced
-    assert books.unbalanced({}) == ["a", "b"]
 
 
 def test_latency_quantiles_are_right_to_two_per_cent():

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.tracker import PartitionTracker, Progress
+from dispatcher.tracker import REMEMBERED, PartitionTracker, ReceiptTracker
+from ingest.progress import Progress
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=60), st.randoms(use_true_random=False))
@@ -10,33 +11,62 @@ def test_a_restart_redoes_only_what_was_open(steps, random):
     """Any order of completion, a crash at any point, holes between offsets."""
     offsets = [sum(steps[: i + 1]) for i in range(len(steps))]
     tracker = PartitionTracker()
-    assert all(tracker.take(each) for each in offsets)
+    assert all(tracker.take(each, 0.0) for each in offsets)
     settled = random.sample(offsets, random.randint(0, len(offsets)))
+    ahead = tracker.progress({}, settled) if settled and random.random() < 0.5 else None
     for each in settled:
-        tracker.settle(each)
+        tracker.settle([each])
 
-    progress = tracker.progress()
+    progress = tracker.progress({})
+    assert ahead in (None, progress), "what would be is what is, once it is"
     resumed = PartitionTracker.resume(progress)
-    redone = [each for each in offsets if each >= progress.watermark and resumed.take(each)]
+    redone = [each for each in offsets if each >= progress.watermark and resumed.take(each, 0.0)]
 
     assert redone == sorted(set(offsets) - set(settled))
-    for each in redone:
-        resumed.settle(each)
-    assert resumed.progress() == Progress(offsets[-1] + 1)
+    resumed.settle(redone)
+    assert resumed.progress({}) == Progress(offsets[-1] + 1)
 
 
-def test_nothing_is_settled_twice():
-    tracker = PartitionTracker()
-    tracker.take(0)
-    tracker.settle(0)
+@pytest.mark.parametrize("tracker", [PartitionTracker(), ReceiptTracker()])
+def test_nothing_is_settled_twice(tracker):
+    tracker.take(0, 0.0)
+    tracker.settle([0])
     with pytest.raises(ValueError, match="twice"):
-        tracker.settle(0)
+        tracker.settle([0])
 
 
 def test_memory_follows_what_is_in_flight():
     tracker = PartitionTracker()
     for offset in range(100_000):
-        tracker.take(offset)
-        tracker.settle(offset)
+        tracker.take(offset, 0.0)
+        tracker.settle([offset])
     assert tracker.open_count == 0
-    assert len(tracker._settled) <= 1
+    assert tracker.settled_above <= 1
+
+
+def test_what_holds_a_partition_back_is_its_lowest_open_offset():
+    tracker = PartitionTracker()
+    for offset in (3, 5, 9):
+        tracker.take(offset, float(offset))
+    tracker.settle([5])
+    assert tracker.oldest == (3, 3.0)
+    tracker.settle([3])
+    assert tracker.oldest == (9, 9.0)
+    tracker.settle([9])
+    assert tracker.oldest is None
+
+
+def test_a_queue_acknowledges_each_message_and_remembers_the_last():
+    tracker = ReceiptTracker.resume([7])
+    assert not tracker.take(7, 0.0), "settled before the crash: acknowledged again, not redone"
+    assert tracker.take(8, 1.0)
+    assert tracker.take(9, 2.0)
+    tracker.settle([9])
+    assert tracker.oldest == (8, 1.0)
+    assert tracker.progress({"written": 1}) == Progress(outcomes={"written": 1}, settled=(7, 9))
+    assert tracker.progress({}).settled == ()
+    assert not tracker.take(9, 3.0)
+    for message in range(100, 100 + REMEMBERED):
+        tracker.take(message, 4.0)
+        tracker.settle([message])
+    assert tracker.take(9, 5.0), "what is remembered is bounded"

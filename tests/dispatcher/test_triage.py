@@ -19,7 +19,7 @@ MODEL = ModelIdentity("m", "1", "ab" * 32, None)
 def questions(marks):
     return [
         Question(
-            Errand(Delivery(Position("s", "p", n), b"", 0.0), 0.0),
+            Errand(Delivery(Position("s", "p", n), b"", 0.0), 0.0, None),
             Event("S", n, 0.0, 0.0, "r"),
             Stamp(image, np.zeros(5, np.float32), tuple("ugriz"), "inline"),
             key=f"key-{n}",

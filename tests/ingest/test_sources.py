@@ -6,6 +6,7 @@ from contextlib import closing
 import packets
 import pytest
 
+from dispatcher.onlooker import Onlooker
 from ingest.errors import SourceError
 from ingest.sources import open_source
 from ingest.sources.memory import MemorySource
@@ -39,8 +40,8 @@ def new_source(request, tmp_path):
     return lambda: open_source(str(tmp_path / "night.sqlite"))
 
 
-async def everything(source, first_wanted=lambda _: 0, limit=4):
-    await source.open(first_wanted)
+async def everything(source, first=lambda _: 0, limit=4):
+    await source.open(Onlooker(first))
     deliveries = []
     while not source.exhausted:
         taken = await source.take(limit)
@@ -177,7 +178,7 @@ async def test_a_glob_may_name_the_file_behind_the_folders(tmp_path, monkeypatch
 )
 async def test_a_source_that_is_none_says_so_in_one_line(tmp_path, make, says):
     with pytest.raises(SourceError, match=says) as caught:
-        await open_source(str(make(tmp_path))).open(lambda _: 0)
+        await open_source(str(make(tmp_path))).open(Onlooker())
     assert "\n" not in str(caught.value)
 
 

@@ -1,0 +1,15 @@
+"""What the sinks need to get at destinations that are not files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Arguments for the clients: `kafka` for aiokafka, `aws` for aiobotocore."""
+
+    kafka: Mapping[str, Any] = field(default_factory=dict)
+    aws: Mapping[str, Any] = field(default_factory=dict)
