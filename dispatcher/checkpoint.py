@@ -22,9 +22,9 @@ from ingest.events import Partition, Position
 from ingest.progress import Progress
 
 _TABLES: Final = """
-CREATE TABLE IF NOT EXISTS progress (
-    source TEXT, partition TEXT, watermark INTEGER NOT NULL, gaps TEXT NOT NULL,
-    outcomes TEXT NOT NULL, PRIMARY KEY (source, partition)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS books (
+    lane TEXT, source TEXT, partition TEXT, watermark INTEGER NOT NULL, gaps TEXT NOT NULL,
+    outcomes TEXT NOT NULL, PRIMARY KEY (lane, source, partition)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS known (
     number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, source TEXT NOT NULL,
     partition TEXT NOT NULL, first_offset INTEGER NOT NULL);
@@ -34,6 +34,9 @@ CREATE TABLE IF NOT EXISTS acknowledged (
 CREATE TABLE IF NOT EXISTS origin (
     source TEXT PRIMARY KEY, location TEXT NOT NULL) WITHOUT ROWID;
 """
+
+LIVE: Final = "live"
+"""The lane that a source is followed on; redriven dead letters have their own."""
 
 Seen = Mapping[str, Position]
 
@@ -78,10 +81,10 @@ class Checkpoint:
                 "give another output folder with --to (or put an archive that moved back)"
             )
 
-    def progress(self) -> dict[Partition, Progress]:
-        """All partitions that were ever committed."""
+    def progress(self, lane: str = LIVE) -> dict[Partition, Progress]:
+        """All partitions that were ever committed by a lane."""
         rows = self._reader.execute(
-            "SELECT source, partition, watermark, gaps, outcomes FROM progress"
+            "SELECT source, partition, watermark, gaps, outcomes FROM books WHERE lane = ?", (lane,)
         )
         return {
             Partition(source, name): Progress(watermark, gaps, json.loads(outcomes))
@@ -109,7 +112,7 @@ class Checkpoint:
         self._uncommitted[key] = position
         return position
 
-    async def commit(self, progress: Mapping[Partition, Progress]) -> None:
+    async def commit(self, progress: Mapping[Partition, Progress], lane: str = LIVE) -> None:
         """Store progress and all keys seen since the last commit, in one transaction.
 
         Raises:
@@ -119,17 +122,23 @@ class Checkpoint:
         # for one of them while the transaction runs in its thread.
         fresh = dict(self._uncommitted)
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._store, progress, fresh)
+        await loop.run_in_executor(self._thread, self._store, lane, progress, fresh)
         for key in fresh:
             self._uncommitted.pop(key, None)
 
-    def _store(self, progress: Mapping[Partition, Progress], seen: Seen) -> None:
+    def _store(self, lane: str, progress: Mapping[Partition, Progress], seen: Seen) -> None:
         try:
             with self._db:
                 self._db.executemany(
-                    "INSERT OR REPLACE INTO progress VALUES (?,?,?,?,?)",
+                    "INSERT OR REPLACE INTO books VALUES (?,?,?,?,?,?)",
                     [
-                        (*partition, each.watermark, each.gaps, json.dumps(dict(each.outcomes)))
+                        (
+                            lane,
+                            *partition,
+                            each.watermark,
+                            each.gaps,
+                            json.dumps(dict(each.outcomes)),
+                        )
                         for partition, each in progress.items()
                     ],
                 )

@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import structlog
 import typer
 from rich.console import Console
 
 from dispatcher import logs
 from dispatcher import settings as settings_module
+from dispatcher.cli_deadletters import app as deadletters_app
 from dispatcher.errors import DispatcherError, LaneStopped
+from dispatcher.following import follow
 from ingest.errors import IngestError
 from sinks.errors import SinkError
 from workers.errors import WorkerError
@@ -34,6 +33,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(deadletters_app, name="deadletters")
+
 SettingsFile = Annotated[
     Path | None, typer.Option("--settings", help="TOML file; `lookback settings` lists the keys.")
 ]
@@ -43,8 +44,8 @@ Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the night into t
 Source = Annotated[
     str,
     typer.Argument(
-        help="A folder, a glob in quotes, an Avro container, a JSON or JSON-lines file, "
-        "or an SQLite night archive."
+        help="kafka://host:port/topic, sqs://queue, a folder, a glob in quotes, an Avro container, "
+        "a JSON or JSON-lines file, or an SQLite night archive."
     ),
 ]
 
@@ -100,7 +101,7 @@ def run(
 
     Example: lookback run night-of-alerts/ --to results/ --plot night.png
     """
-    _follow(source, to, settings_module.load(settings), plot, as_json)
+    follow(source, to, settings_module.load(settings), plot=plot, as_json=as_json)
 
 
 @app.command()
@@ -124,50 +125,8 @@ def demo(
         render_night(archive, events, seed)
     # Rendering is no part of a start: a real night is there already.
     began = time.time()
-    _follow(str(archive), to, settings_module.load(None), plot, as_json, tense="test", began=began)
-
-
-def _follow(
-    source: str,
-    output: Path,
-    settings: settings_module.Settings,
-    plot: Path | None,
-    as_json: bool,
-    tense: str = "current",
-    began: float | None = None,
-) -> None:
-    from dispatcher import report, service, view
-
-    console = Console(stderr=True)
-
-    async def follow() -> str | None:
-        stopping = asyncio.Event()
-        _stop_on_signals(stopping)
-        async with service.prepare(source, output, settings, tense=tense) as run:
-            machine = report.Machine(began)
-            structlog.contextvars.bind_contextvars(run=run.run_id)
-            beside = {
-                asyncio.create_task(view.watch(run, console)),
-                asyncio.create_task(_repeat(machine.sample, 0.25)),
-            }
-            try:
-                await service.follow(run, stopping)
-            finally:
-                for each in beside:
-                    each.cancel()
-                await asyncio.wait(beside)
-            figures = report.summary(run, machine)
-            report.store(figures, output)
-            if plot:
-                report.plot(run, plot)
-            if as_json:
-                typer.echo(json.dumps(figures))
-            else:
-                report.show(run, figures, Console(), output)
-            return report.trouble(run)
-
-    if trouble := asyncio.run(follow()):
-        raise LaneStopped(trouble)
+    given = settings_module.load(None)
+    follow(str(archive), to, given, plot=plot, as_json=as_json, tense="test", began=began)
 
 
 @app.command()
@@ -194,6 +153,29 @@ def reconcile(
         typer.echo("proved" if report.proved else f"{len(report.findings)} findings")
     if not report.proved:
         raise SystemExit(1)
+
+
+@app.command()
+def compact(
+    catalogue: Annotated[str, typer.Argument(help="Folder or s3:// address of a .hats sink.")],
+    max_rows: Annotated[int, typer.Option(help="Rows that one leaf should hold at most.")] = 10**6,
+    settings: SettingsFile = None,
+) -> None:
+    """Merge the parts of a HATS catalogue, and split leaves that are too full.
+
+    Not while a run writes to it. Who reads the catalogue meanwhile sees the old one or the new one.
+
+    Example: lookback compact results/results.hats
+    """
+    from dispatcher.access import aws_client
+    from sinks.hats import compact as merge
+
+    s3 = aws_client(settings_module.load(settings).aws) if "://" in catalogue else None
+    done = merge(catalogue, max_rows=max_rows, s3=s3)
+    typer.echo(
+        f"{done.rows} rows: {done.parts_before} parts of {done.bytes_before / 2**20:.1f} MiB are "
+        f"now {done.parts_after} of {done.bytes_after / 2**20:.1f} MiB in {done.leaves} leaves"
+    )
 
 
 @app.command()
@@ -342,26 +324,6 @@ def import_weights(
 def settings() -> None:
     """List every setting with its default, unit and meaning."""
     typer.echo(settings_module.reference(), nl=False)
-
-
-def _stop_on_signals(stopping: asyncio.Event) -> None:
-    """First signal: finish what is under way. Second: end at once; the state is safe."""
-    loop = asyncio.get_running_loop()
-
-    def on_signal(number: int) -> None:
-        if stopping.is_set():
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        stopping.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
-
-
-async def _repeat(work: Callable[[], None], every_s: float) -> None:
-    while True:
-        work()
-        await asyncio.sleep(every_s)
 
 
 def _print_tree(fields: dict[str, Any], indent: int = 0) -> None:

@@ -6,7 +6,8 @@ every row says the same things in the same words.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from dispatcher.books import Outcome
@@ -15,7 +16,7 @@ from dispatcher.errands import Errand, Question
 from dispatcher.groups import ModelIdentity
 from dispatcher.triage import Reply, Unanswerable
 from ingest.errors import DecodeError, NotApplicable
-from ingest.events import Event, Stamp
+from ingest.events import Event, Position, Stamp
 from sinks.deadletters import DeadLetter
 from sinks.record import ResultRecord, Status
 from workers.wire import Estimate, VerdictKind
@@ -41,6 +42,7 @@ class Clerk:
     model: ModelIdentity
     clock: Clock
     tense: str = "current"
+    redriven: Mapping[Position, int] = field(default_factory=dict)
 
     def passed_over(self, errand: Errand, outcome: Outcome) -> Conclusion:
         """A duplicate or filtered event."""
@@ -97,6 +99,7 @@ class Clerk:
             result_id=event.key(self.model.key) if event else None,
             run_id=self.run_id,
             t_dead=self.clock.now(),
+            redriven=self.redriven.get(position, 0),
         )
         return Conclusion(errand, Outcome.DEAD, letter)
 

@@ -17,7 +17,7 @@ from dispatcher.invokers import Context
 from dispatcher.onlooker import Onlooker
 from dispatcher.service import identify_model, open_intake_parts
 from dispatcher.settings import Settings
-from dispatcher.sources import open_from
+from dispatcher.sources import open_again
 from ingest.errors import DecodeError, NotApplicable
 from ingest.events import BANDS, Delivery, Event, InlineStamp, Stamp
 from workers.wire import Item, encode_items
@@ -56,7 +56,7 @@ async def inspect(
 
 
 async def _find(location: str, partition: str | None, offset: int, settings: Settings) -> Delivery:
-    source = open_from(location, settings)
+    source = open_again(location, settings)
     await source.open(Onlooker(lambda each: offset if partition in (None, each.name) else 0))
     try:
         while not source.exhausted:

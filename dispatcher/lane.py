@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from dispatcher.books import Outcome, Totals
-from dispatcher.checkpoint import Checkpoint
+from dispatcher.checkpoint import LIVE, Checkpoint
 from dispatcher.clock import Clock
 from dispatcher.credit import Credit
 from dispatcher.custody import Custody, Settled
@@ -69,6 +69,7 @@ class Lane:
     credit: Credit
     clock: Clock
     settings: Settings
+    name: str = LIVE
     custody: Custody = field(default_factory=Custody)
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     """Of this run alone."""
@@ -89,7 +90,7 @@ class Lane:
             SourceError: the source cannot be opened or read.
             LaneStopped: the lane stopped itself; nothing unwritten was committed.
         """
-        self._records = self.checkpoint.progress()
+        self._records = self.checkpoint.progress(self.name)
         try:
             await self.source.open(self)
             await self._follow()
@@ -123,7 +124,7 @@ class Lane:
 
     def assign(self, partition: Partition, committed: Progress | None = None) -> int:
         """See `Keeper.assign`."""
-        progress = committed or self._records.get(partition, Progress())
+        progress = committed or self._records.get(partition) or Progress()
         tracker = self._tracker(partition, progress)
         self.custody.assign(partition, tracker, progress.outcomes)
         return progress.watermark
@@ -131,14 +132,16 @@ class Lane:
     def _tracker(self, partition: Partition, progress: Progress) -> Tracker:
         if self.source.ordered:
             return PartitionTracker.resume(progress)
-        return ReceiptTracker.resume(self.checkpoint.acknowledged(partition))
+        # A letter that is redriven for the second time is no redelivery of the first.
+        seen = self.checkpoint.acknowledged(partition) if self.name == LIVE else ()
+        return ReceiptTracker.resume(seen)
 
     async def revoke(self, partitions: Collection[Partition]) -> None:
         """See `Keeper.revoke`."""
         deadline = Deadline.after(self.clock, self.settings.kafka.revoke_s)
-        self.work.flush()
         while self.custody.open_in(partitions) and deadline.left():
             self._moved.clear()
+            self.work.flush()
             await _wait(self._moved, deadline.left())
         try:
             async with asyncio.timeout(max(_COMMIT_FLOOR_S, deadline.left())):
@@ -217,12 +220,12 @@ class Lane:
         """Wait until nothing is in flight; when told to stop, only for the grace period."""
         deadline: Deadline | None = None
         while self.credit.items:  # of partitions that are not ours any more, too
+            self._moved.clear()
             self.work.flush()
             if self._stopping and deadline is None:
                 deadline = Deadline.after(self.clock, self.settings.flow.grace_s)
             if deadline is not None and not deadline.left():
                 return  # what is open stays uncommitted and is redone by the next run
-            self._moved.clear()
             await _wait(self._moved, min(1.0, deadline.left()) if deadline else 1.0)
 
     # Commits.
@@ -251,7 +254,7 @@ class Lane:
                 return
             try:
                 # The state file first: a key that is seen and not committed is only redone.
-                await self.checkpoint.commit(progress)
+                await self.checkpoint.commit(progress, self.name)
                 await self.source.commit(progress)
             except SourceUnavailable as error:
                 self.custody.spoil(progress)

@@ -15,6 +15,10 @@ def configure(*, json_lines: bool) -> None:
         if json_lines
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
+    # What they have to say is told by the sources and sinks that use them, once and with advice.
+    for library in ("aiokafka", "botocore", "asyncio"):
+        logging.getLogger(library).addHandler(logging.NullHandler())
+        logging.getLogger(library).propagate = False
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

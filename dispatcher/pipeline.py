@@ -25,14 +25,14 @@ from dispatcher.writer import Writer
 class Pipeline:
     """Everything that moves errands from the lane to the sinks.
 
-    `on_conclusion` is called for every settled errand (metrics, live view).
+    `listeners` are told of every settled errand (metrics, live view).
     """
 
     intake: Intake
     batcher: Batcher
     triage: Triage
     writer: Writer
-    on_conclusion: Callable[[Conclusion], None]
+    listeners: Sequence[Callable[[Conclusion], None]]
     at_workers: int = 0
     _tasks: asyncio.TaskGroup | None = None
     _resolving: set[asyncio.Task[None]] = field(default_factory=set)
@@ -44,8 +44,9 @@ class Pipeline:
 
         def settled(conclusions: Sequence[Conclusion]) -> None:
             settle([(each.errand, each.outcome) for each in conclusions])
-            for each in conclusions:
-                self.on_conclusion(each)
+            for listener in self.listeners:
+                for each in conclusions:
+                    listener(each)
 
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks

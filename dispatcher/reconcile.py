@@ -1,32 +1,36 @@
 """Prove the books from outside: from the source and the sinks alone.
 
 Every event of the source is looked for in every sink and among the dead letters, by its
-position. One that is in none must be a duplicate of one that is, or filtered; else it is missing.
-Where an event was sent twice and a crash fell between two sinks, one may hold the first copy and
-the other the second: then its key decides. Nothing that the dispatcher remembers is used, except
-at the end, to compare its books with what was found.
+position. One that is in none must be a duplicate of one that is, or filtered, or not committed
+yet; else it is missing. Where an event was sent twice and a crash fell between two sinks, one may
+hold the first copy and the other the second: then its key decides. At the end the books of the
+dispatcher are compared with what was found.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from dispatcher import gapmap
 from dispatcher.books import Outcome, Totals
 from dispatcher.checkpoint import Checkpoint
+from dispatcher.deadletters import MINUTES, discarded
 from dispatcher.errors import SettingsError
 from dispatcher.onlooker import Onlooker
-from dispatcher.service import STATE_FILE, access, identify_model, open_intake_parts
+from dispatcher.redrive import LANE as REDRIVE
+from dispatcher.service import STATE_FILE, identify_model, open_intake_parts
 from dispatcher.settings import Settings
-from dispatcher.sources import open_from
+from dispatcher.shelves import Shelf, read_letters, read_sink
+from dispatcher.sources import is_queue, open_again, open_from
 from ingest.codecs import Decoder
 from ingest.errors import DecodeError
-from ingest.events import Delivery, Event, Position
-from sinks import open_dead_letters, open_sink
+from ingest.events import Delivery, Event, Partition, Position
+from ingest.progress import Progress
 from sinks.record import Status
 
 _ESTIMATED: Final = frozenset({Status.OK})
@@ -35,19 +39,10 @@ _FETCH: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong: `what` (missing, doubled, stray), and where."""
+    """One thing that is wrong: `what` (missing, doubled, stray, unbalanced), and where."""
 
     what: str
     where: str
-
-
-@dataclass(slots=True)
-class Shelf:
-    """What one sink holds: a row per position, and how often each key occurs."""
-
-    name: str
-    statuses: dict[Position, str] = field(default_factory=dict)
-    keys: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,83 +68,137 @@ async def reconcile(location: str, output: Path, settings: Settings) -> Report:
         raise SettingsError(f"{output} is not a folder: give the one that `lookback run` wrote to")
     async with AsyncExitStack() as stack:
         shelves = [
-            await _read_sink(stack, output, each, settings) for each in settings.sinks.required
+            await read_sink(stack, output, each, settings) for each in settings.sinks.required
         ]
-        dead = await _read_dead_letters(stack, output, settings)
+        dead = await read_letters(stack, output, settings)
         decoder, _ = open_intake_parts(stack, settings)
-        search = _Search(
-            shelves,
-            dead,
-            decoder,
-            settings.ingest.surveys,
-            identify_model(settings.workers.weights).key,
-        )
-        async for delivery in _everything(location, settings):
+        records = _Records.read(output)
+        keeper = Onlooker()
+        model = identify_model(settings.workers.weights).key
+        search = _Search(shelves, dead, records, decoder, settings.ingest.surveys, model)
+        if is_queue(location):
+            return _by_the_books(search, open_from(location, settings).name)
+        async for delivery in _everything(location, settings, keeper):
+            # What the source itself keeps is newer than what one dispatcher knows of it.
+            search.committed = {**records.progress, **keeper.committed}
             await search.look_for(delivery)
         search.look_for_strays()
         totals = Totals(search.received, search.outcomes, search.open)
-        findings = [*search.findings, *_compare(output, search.met, totals)]
-        return Report(totals, findings)
+        return Report(totals, [*search.findings, *_compare(search, records)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """What the dispatcher has written down; `known` is False where it has no state here."""
+
+    known: bool = False
+    progress: Mapping[Partition, Progress] = field(default_factory=dict)
+    redriven: Mapping[Partition, Progress] = field(default_factory=dict)
+    discarded: Collection[Position] = frozenset()
+
+    @classmethod
+    def read(cls, output: Path) -> _Records:
+        gone = {Position(*place) for place in discarded(output / MINUTES)}
+        if not (output / STATE_FILE).exists():
+            return cls(discarded=gone)
+        state = Checkpoint(output / STATE_FILE)
+        try:
+            return cls(True, state.progress(), state.progress(REDRIVE), gone)
+        finally:
+            state.close()
 
 
 @dataclass(slots=True)
 class _Search:
     shelves: list[Shelf]
     dead: Shelf
+    records: _Records
     decoder: Decoder
     surveys: Collection[str]
     model_key: str
+    committed: Mapping[Partition, Progress] = field(default_factory=dict)
     received: int = 0
     open: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
+    settled: Counter[Outcome] = field(default_factory=Counter)
+    """Of the committed events alone: what the books must say."""
     findings: list[Finding] = field(default_factory=list)
-    met: set[Position] = field(default_factory=set)
+    _met: set[Position] = field(default_factory=set)
+    _first: dict[Partition, int] = field(default_factory=dict)
     _by_key: set[str] = field(default_factory=set)
+    _gaps: dict[Partition, set[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for shelf in (*self.shelves, self.dead):
             for key, count in shelf.keys.items():
                 if count > 1:
-                    self._note("doubled", f"{key} is {count} times in {shelf.name}")
+                    self.note("doubled", f"{key} is {count} times in {shelf.name}")
+
+    @property
+    def partitions(self) -> Collection[Partition]:
+        """All that the source has events of."""
+        return self._first.keys()
 
     async def look_for(self, delivery: Delivery) -> None:
         """Find out what became of one delivery."""
         self.received += 1
         position = delivery.position
-        self.met.add(position)
+        self._met.add(position)
+        self._first.setdefault(position.home, position.offset)
         holding = [shelf for shelf in self.shelves if position in shelf.statuses]
         if position in self.dead.statuses:
-            self.outcomes[Outcome.DEAD] += 1
+            self.count(position, Outcome.DEAD)
             if holding:
-                self._note("doubled", f"{position} is a dead letter and in {holding[0].name}")
+                self.note("doubled", f"{position} is a dead letter and in {holding[0].name}")
         elif len(holding) == len(self.shelves):
-            self._count_row(holding[0].statuses[position])
+            self.count_row(position, holding[0].statuses[position])
+        elif position in self.records.discarded:
+            self.count(position, Outcome.DEAD)
         else:
             await self._look_by_key(delivery, holding)
 
-    def _count_row(self, status: str) -> None:
+    def count(self, position: Position, outcome: Outcome) -> None:
+        """Count an event that was settled this way."""
+        self.outcomes[outcome] += 1
+        if self._is_committed(position) is not False:
+            self.settled[outcome] += 1
+
+    def count_row(self, position: Position, status: str) -> None:
+        """Count an event that has a row."""
         written = status in _ESTIMATED
-        self.outcomes[Outcome.WRITTEN if written else Outcome.NOT_APPLICABLE] += 1
+        self.count(position, Outcome.WRITTEN if written else Outcome.NOT_APPLICABLE)
 
     async def _look_by_key(self, delivery: Delivery, holding: list[Shelf]) -> None:
         position = delivery.position
+        if self._is_committed(position) is False:
+            self.open += 1  # it is still to come
+            return
         event = await self._event(delivery)
         key = event.key(self.model_key) if event else ""
         if event and self.surveys and event.survey not in self.surveys:
-            self.outcomes[Outcome.FILTERED] += 1
+            self.count(position, Outcome.FILTERED)
         elif key in self.dead.keys or key in self._by_key:
-            self.outcomes[Outcome.DUPLICATE] += 1
+            self.count(position, Outcome.DUPLICATE)
         elif all(key in shelf.keys for shelf in self.shelves):
             if holding:
                 self._by_key.add(key)
-                self._count_row(holding[0].statuses[position])
+                self.count_row(position, holding[0].statuses[position])
             else:
-                self.outcomes[Outcome.DUPLICATE] += 1
+                self.count(position, Outcome.DUPLICATE)
         else:
             self.open += 1
             absent = [shelf.name for shelf in self.shelves if key not in shelf.keys]
             where = "in no sink and not a dead letter" if not holding else f"not in {absent[0]}"
-            self._note("missing", f"{position} is {where}")
+            self.note("missing", f"{position} is {where}")
+
+    def _is_committed(self, position: Position) -> bool | None:
+        """Whether a commit says that it is settled; None where no commit is known."""
+        progress = self.committed.get(position.home)
+        if progress is None:
+            return False if self.records.known else None
+        if position.home not in self._gaps:
+            self._gaps[position.home] = gapmap.decode(progress.watermark, progress.gaps)
+        return position.offset < progress.watermark or position.offset in self._gaps[position.home]
 
     async def _event(self, delivery: Delivery) -> Event | None:
         try:
@@ -158,18 +207,58 @@ class _Search:
             return None
 
     def look_for_strays(self) -> None:
-        """Rows whose position the source does not have."""
-        for shelf in (*self.shelves, self.dead):
-            for position in shelf.statuses.keys() - self.met:
-                self._note("stray", f"{position} is in {shelf.name} and not in the source")
+        """Rows of this source whose position it does not have, and never had.
 
-    def _note(self, what: str, where: str) -> None:
+        A sink may hold rows of other sources, and of events that a topic does not keep any more.
+        """
+        sources = {partition.source for partition in self._first}
+        for shelf in (*self.shelves, self.dead):
+            for position in shelf.statuses.keys() - self._met:
+                first = self._first.get(position.home, 0)
+                if position.source in sources and position.offset >= first:
+                    self.note("stray", f"{position} is in {shelf.name} and not in the source")
+
+    def note(self, what: str, where: str) -> None:
+        """Something is wrong."""
         self.findings.append(Finding(what, where))
 
 
-async def _everything(location: str, settings: Settings) -> AsyncIterator[Delivery]:
-    source = open_from(location, settings)
-    await source.open(Onlooker())
+def _by_the_books(search: _Search, source: str) -> Report:
+    """Of a queue, which keeps nothing that was settled: its books against the sinks.
+
+    What is in one required sink must be in all, and every row must be in the books.
+    """
+    search.committed = {
+        partition: progress
+        for partition, progress in search.records.progress.items()
+        if partition.source == source
+    }
+    booked = _booked(search.committed, search.committed, search.records)
+    rows = {
+        position: status
+        for shelf in search.shelves
+        for position, status in shelf.statuses.items()
+        if position.source == source
+    }
+    for position, status in rows.items():
+        search.count_row(position, status)
+        for shelf in search.shelves:
+            if position not in shelf.statuses:
+                search.note("missing", f"{position} is not in {shelf.name}")
+    for position in (*search.dead.statuses, *search.records.discarded):
+        if position.source == source:
+            search.count(position, Outcome.DEAD)
+    for outcome in (Outcome.DUPLICATE, Outcome.FILTERED):  # they leave no trace elsewhere
+        search.settled[outcome] = search.outcomes[outcome] = booked[outcome]
+    totals = Totals(search.outcomes.total(), search.outcomes, 0)
+    return Report(totals, [*search.findings, *_differences(booked, search.outcomes)])
+
+
+async def _everything(
+    location: str, settings: Settings, keeper: Onlooker
+) -> AsyncIterator[Delivery]:
+    source = open_again(location, settings)
+    await source.open(keeper)
     try:
         while not source.exhausted:
             for delivery in await source.take(_FETCH):
@@ -178,56 +267,32 @@ async def _everything(location: str, settings: Settings) -> AsyncIterator[Delive
         await source.close()
 
 
-async def _read_sink(
-    stack: AsyncExitStack, output: Path, location: str, settings: Settings
-) -> Shelf:
-    if "://" not in location and not (output / location).exists():
-        raise SettingsError(
-            f"{output / location} does not exist: name the sinks of the run with --settings"
-        )
-    sink = open_sink(location, output, access(settings))
-    await sink.open()
-    stack.push_async_callback(sink.close)
-    shelf = Shelf(sink.name)
-    async for stored in sink.scan():
-        position = Position(stored.src_topic, stored.src_partition, stored.src_offset)
-        shelf.statuses[position] = stored.status
-        shelf.keys[stored.result_id] += 1
-    return shelf
-
-
-async def _read_dead_letters(stack: AsyncExitStack, output: Path, settings: Settings) -> Shelf:
-    letters = open_dead_letters(settings.sinks.dead_letters, output, access(settings))
-    await letters.open()
-    stack.push_async_callback(letters.close)
-    shelf = Shelf(letters.name)
-    async for letter in letters.scan():
-        position = Position(letter.src_topic, letter.src_partition, letter.src_offset)
-        shelf.statuses[position] = letter.reason
-        shelf.keys[letter.result_id or str(position)] += 1
-    return shelf
-
-
-def _compare(output: Path, met: Collection[Position], found: Totals) -> list[Finding]:
+def _compare(search: _Search, records: _Records) -> list[Finding]:
     """The dispatcher's own books against what was found; nothing to compare without a state."""
-    if not (output / STATE_FILE).exists():
+    if not search.committed:
         return []
-    checkpoint = Checkpoint(output / STATE_FILE)
-    try:
-        records = checkpoint.progress()
-    finally:
-        checkpoint.close()
-    sources = {position.source for position in met}
+    return _differences(_booked(search.partitions, search.committed, records), search.settled)
+
+
+def _booked(
+    partitions: Iterable[Partition], committed: Mapping[Partition, Progress], records: _Records
+) -> Counter[str]:
     booked = Counter[str]()
-    for partition, progress in records.items():
-        if partition.source in sources:
-            booked.update(progress.outcomes)
+    for partition in partitions:
+        booked.update(committed.get(partition, Progress()).outcomes)
+        again = Counter(records.redriven.get(partition, Progress()).outcomes)
+        booked.update(again)
+        booked[Outcome.DEAD] -= again.total()  # each had been a dead letter before
+    return booked
+
+
+def _differences(booked: Mapping[str, int], found: Mapping[Outcome, int]) -> list[Finding]:
     return [
         Finding(
             "unbalanced",
-            f"the books say {booked[outcome]} {outcome.value}, source and sinks say "
-            f"{found.outcomes.get(outcome, 0)}",
+            f"the books say {booked.get(outcome, 0)} {outcome.value}, source and sinks say "
+            f"{found.get(outcome, 0)}",
         )
         for outcome in Outcome
-        if booked[outcome] != found.outcomes.get(outcome, 0)
+        if booked.get(outcome, 0) != found.get(outcome, 0)
     ]

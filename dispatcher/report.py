@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dispatcher.books import Outcome
+from dispatcher.redrive import LANE
 from dispatcher.service import Run
 
 
@@ -36,6 +37,10 @@ def trouble(run: Run) -> str | None:
     """What is wrong with a run that came to its end, in a sentence; None when nothing is."""
     if not run.totals().balanced or run.lane.unbalanced():
         return "the books do not balance; `lookback reconcile` names what is missing"
+    dead = run.lane.outcomes[Outcome.DEAD]
+    if dead and run.lane.name == LANE:
+        total = run.lane.outcomes.total()
+        return f"{dead} of {total} died again: `lookback deadletters list` says of what"
     return run.lane.too_many_dead_letters()
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dispatcher.access import aws_client, kafka_client
+from dispatcher import transactions
 from dispatcher.batching import Batcher, BatchLimits
 from dispatcher.books import Totals
-from dispatcher.breaker import Breaker
-from dispatcher.checkpoint import Checkpoint
+from dispatcher.checkpoint import LIVE, Checkpoint
 from dispatcher.clock import Clock, SystemClock
-from dispatcher.conclusions import Clerk, Conclusion
+from dispatcher.conclusions import Clerk
 from dispatcher.credit import Credit
+from dispatcher.destinations import open_letters, open_writer
 from dispatcher.folder import only_writer
 from dispatcher.groups import GroupRunner, ModelIdentity
 from dispatcher.intake import Intake
@@ -25,20 +25,16 @@ from dispatcher.invokers import Invoker
 from dispatcher.invokers.local import LocalInvoker
 from dispatcher.lane import Lane
 from dispatcher.night import Night
-from dispatcher.outlet import Outlet
 from dispatcher.pipeline import Pipeline
+from dispatcher.redrive import LANE, LetterSource
 from dispatcher.settings import Settings
 from dispatcher.sources import open_from, where
 from dispatcher.triage import Triage
-from dispatcher.writer import Writer
 from fmi.meeting.rendezvous import Rendezvous
 from ingest.codecs import Decoder
 from ingest.schemas import open_schemas
 from ingest.stamps.resolve import Resolver
-from sinks import Access, open_dead_letters, open_sink
-from sinks.deadletters import DeadLetter, DeadLetterSink
-from sinks.record import ResultRecord
-from sinks.sink import Sink
+from sinks.deadletters import DeadLetter
 from workers.weights import find, identify
 from workers.wire import BYTES_PER_ITEM
 
@@ -63,16 +59,18 @@ class Run:
 
 @asynccontextmanager
 async def prepare(
-    location: str,
+    location: str | None,
     output: Path,
     settings: Settings,
     *,
+    redrive: Callable[[DeadLetter], bool] | None = None,
     tense: str = "current",
     invoker: Invoker | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[Run]:
     """Open sinks, state, workers and rendezvous for one run; yields when all are ready.
 
+    `redrive` takes the place of a location: the dead letters that it wants are sent again.
     `invoker` replaces the local worker processes. On leaving, everything is closed, also
     after an error.
 
@@ -82,20 +80,26 @@ async def prepare(
     clock = clock or SystemClock()
     model = identify_model(settings.workers.weights)
     run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(clock.now()))}-{secrets.token_hex(3)}"
-    source = open_from(location, settings)  # first: a wrong path should not cost a start of workers
+    # First: a wrong path should not cost a start of workers.
+    source = open_from(location, settings) if location else None
     async with AsyncExitStack() as stack:
         stack.enter_context(only_writer(output))
-        writer = await _open_writer(stack, output, settings, clock)
+        letters = await open_letters(stack, output, settings)
+        writer, ways = await open_writer(stack, output, settings, clock, letters)
         checkpoint = Checkpoint(output / STATE_FILE, settings.flow.keys)
         stack.callback(checkpoint.close)
-        checkpoint.claim(source.name, where(location))
+        again = None
+        if source is None or location is None:
+            source = again = LetterSource(letters, redrive or (lambda _: True))
+        else:
+            checkpoint.claim(source.name, where(location))
         rendezvous = Rendezvous()
         await rendezvous.start()
         stack.push_async_callback(rendezvous.close)
         invoker = invoker or _local(settings)
         stack.push_async_callback(invoker.close)
         await invoker.open()
-        clerk = Clerk(run_id, model, clock, tense)
+        clerk = Clerk(run_id, model, clock, tense, again.redriven if again else {})
         decoder, resolver = open_intake_parts(stack, settings)
         night = Night(clock)
         groups = GroupRunner(
@@ -114,7 +118,7 @@ async def prepare(
             batcher=Batcher(limits, BYTES_PER_ITEM, clock),
             triage=Triage(groups, settings.workers.attempts),
             writer=writer,
-            on_conclusion=night.count,
+            listeners=[night.count, *([again.note] if again else [])],
         )
         lane = Lane(
             source=source,
@@ -123,7 +127,9 @@ async def prepare(
             credit=Credit(settings.flow.items, round(settings.flow.mib * 2**20), clock),
             clock=clock,
             settings=settings,
+            name=LANE if again else LIVE,
         )
+        transactions.bind(ways, source, lane.custody)
         what = "SIMULATED night, run" if tense == "test" else "run"
         yield Run(lane, pipeline, night, run_id, f"Lookback {what} {run_id}")
 
@@ -132,11 +138,6 @@ def identify_model(weights: str) -> ModelIdentity:
     """Name and hash of the model that a run asks for, without loading it."""
     card = identify(weights)
     return ModelIdentity(card.name, card.version, card.sha256, card.calibration_id)
-
-
-def access(settings: Settings) -> Access:
-    """How the sinks get at destinations that are not files."""
-    return Access(kafka_client("kafka_out", settings.kafka_out), aws_client(settings.aws))
 
 
 def _local(settings: Settings) -> LocalInvoker:
@@ -155,44 +156,6 @@ def open_intake_parts(stack: AsyncExitStack, settings: Settings) -> tuple[Decode
     resolver = Resolver(settings.ingest.allow, settings.ingest.frames)
     stack.push_async_callback(resolver.close)
     return Decoder(schemas, max_bytes=limit), resolver
-
-
-async def _open_writer(
-    stack: AsyncExitStack, output: Path, settings: Settings, clock: Clock
-) -> Writer:
-    outlets = []
-    for location in (*settings.sinks.required, *settings.sinks.best_effort):
-        sink = open_sink(location, output, access(settings))
-        await sink.open()
-        stack.push_async_callback(sink.close)
-        required = location in settings.sinks.required
-        outlets.append(results_outlet(sink, clock, settings, required=required))
-    letters = open_dead_letters(settings.sinks.dead_letters, output, access(settings))
-    await letters.open()
-    stack.push_async_callback(letters.close)
-    dead = Outlet(letters.name, _letters(letters), Breaker(clock), settings.sinks.batch)
-    return Writer(outlets, dead)
-
-
-def results_outlet(
-    sink: Sink, clock: Clock, settings: Settings, *, required: bool = True
-) -> Outlet:
-    """The way to a sink."""
-
-    async def store(conclusions: Sequence[Conclusion]) -> None:
-        await sink.write([each.row for each in conclusions if isinstance(each.row, ResultRecord)])
-
-    given = settings.sinks
-    return Outlet(
-        sink.name, store, Breaker(clock), given.batch, required=required, linger_s=given.linger_s
-    )
-
-
-def _letters(letters: DeadLetterSink) -> Callable[[Sequence[Conclusion]], Awaitable[None]]:
-    async def store(conclusions: Sequence[Conclusion]) -> None:
-        await letters.write([each.row for each in conclusions if isinstance(each.row, DeadLetter)])
-
-    return store
 
 
 async def follow(run: Run, stopping: asyncio.Event) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dispatcher.access import aws_client, kafka_client
+from dispatcher.errors import SettingsError
 from dispatcher.settings import Kafka, Settings, Sqs
 from ingest.errors import SourceError
 from ingest.sources import Source, open_source
@@ -33,6 +34,28 @@ def open_from(location: str, settings: Settings) -> Source:
     )
 
 
+def open_again(location: str, settings: Settings) -> Source:
+    """The source at `location`, to look at all it holds: as no member of a group, to its end.
+
+    Raises:
+        SettingsError: it cannot be read a second time.
+    """
+    if is_queue(location):
+        raise SettingsError(f"{location}: a queue keeps nothing that was settled to look at")
+    if location.startswith("kafka://"):
+        from ingest.sources.kafka import TopicArchive
+
+        servers, topics = _servers_and_topics(location.removeprefix("kafka://"))
+        client = kafka_client("kafka", settings.kafka)
+        return TopicArchive(servers, topics, settings.kafka.group, client)
+    return open_from(location, settings)
+
+
+def is_queue(location: str) -> bool:
+    """Whether the source keeps nothing that was settled."""
+    return location.startswith(("sqs://", "https://", "http://"))
+
+
 def where(location: str) -> str:
     """The location as it is kept with the state: a path in full, an address as it is."""
     return location if "://" in location else str(Path(location).resolve())
@@ -41,11 +64,7 @@ def where(location: str) -> str:
 def _kafka(rest: str, settings: Kafka) -> Source:
     from ingest.sources.kafka import KafkaOptions, KafkaSource
 
-    servers, _, topics = rest.partition("/")
-    if not servers or not topics:
-        raise SourceError(
-            f"kafka://{rest}: an address in Kafka is kafka://host:port[,host:port]/topic[,topic]"
-        )
+    servers, topics = _servers_and_topics(rest)
     options = KafkaOptions(
         group=settings.group,
         start=settings.start,
@@ -56,6 +75,15 @@ def _kafka(rest: str, settings: Kafka) -> Source:
         rollover_grace_h=settings.rollover_grace_h,
     )
     return KafkaSource(servers, topics, options, kafka_client("kafka", settings))
+
+
+def _servers_and_topics(rest: str) -> tuple[str, str]:
+    servers, _, topics = rest.partition("/")
+    if not servers or not topics:
+        raise SourceError(
+            f"kafka://{rest}: an address in Kafka is kafka://host:port[,host:port]/topic[,topic]"
+        )
+    return servers, topics
 
 
 def _sqs(queue: str, settings: Settings) -> Source:

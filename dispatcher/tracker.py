@@ -109,8 +109,9 @@ class PartitionTracker:
         """See `Tracker.progress`."""
         settled = self._settled.union(also)
         watermark = next((each for each in self._order if each not in settled), self._next)
-        # What a compacted topic no longer has is never taken: it drops out here.
-        above = {each for each in settled if each > watermark}
+        # What a compacted topic no longer has is never taken: it drops out here. The watermark
+        # itself may be settled, by an earlier stay, when it is the next to be taken.
+        above = {each for each in settled if each >= watermark}
         if not also:
             self._settled = above
         return Progress(watermark, gapmap.encode(watermark, above), outcomes)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -49,8 +50,7 @@ class Position(NamedTuple):
         return f"{self.source}:{self.partition}:{self.offset}"
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """The bytes of one event, its position, and the duty to settle it exactly once.
 
     `body` is what the survey sent, untouched: dead letters keep it. `received` is the
@@ -60,7 +60,7 @@ class Delivery:
     position: Position
     body: bytes
     received: float
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

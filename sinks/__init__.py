@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit, urlunsplit
 
 from sinks.access import Access as Access
 from sinks.deadletters import DeadLetterFile, DeadLetterSink
@@ -18,9 +18,7 @@ _KNOWN = (
 )
 
 
-def open_sink(
-    location: str | Path, folder: Path = Path(), access: Access | None = None
-) -> Sink:
+def open_sink(location: str | Path, folder: Path = Path(), access: Access | None = None) -> Sink:
     """The sink at `location`: a name in `folder`, or an address. It still has to be `open`ed.
 
     Raises:
@@ -47,7 +45,7 @@ def open_sink(
 
 
 def _at_address(location: str, access: Access) -> Sink:
-    address = urlsplit(location)
+    address = _parsed(location)
     match address.scheme:
         case "postgresql" | "postgres":
             from sinks.postgres import PostgresSink
@@ -96,7 +94,7 @@ def open_dead_letters(location: str, folder: Path, access: Access | None = None)
         SinkRefused: dead letters cannot be kept there.
     """
     access = access or Access()
-    scheme = urlsplit(location).scheme if "://" in location else ""
+    scheme = _parsed(location).scheme if "://" in location else ""
     match scheme:
         case "":
             return DeadLetterFile(folder / location)
@@ -114,9 +112,7 @@ def open_dead_letters(location: str, folder: Path, access: Access | None = None)
             from sinks.deadletters.queue import DeadLetterQueue
 
             return DeadLetterQueue(location.removeprefix("sqs://"), client=access.aws)
-    raise SinkRefused(
-        f"{scheme}://: dead letters go to a file, postgresql://, kafka:// or sqs://"
-    )
+    raise SinkRefused(f"{scheme}://: dead letters go to a file, postgresql://, kafka:// or sqs://")
 
 
 def _servers_and_topic(location: str, known: set[str]) -> tuple[str, str, dict[str, str]]:
@@ -128,9 +124,16 @@ def _servers_and_topic(location: str, known: set[str]) -> tuple[str, str, dict[s
     return address.netloc, topic, options
 
 
+def _parsed(location: str) -> SplitResult:
+    try:
+        return urlsplit(location)
+    except ValueError as error:
+        raise SinkRefused(f"an address of a sink cannot be read ({error})") from error
+
+
 def _split_options(location: str, known: set[str]) -> tuple[str, dict[str, str]]:
     """The address without the options that are ours, and these."""
-    address = urlsplit(location)
+    address = _parsed(location)
     given = {name: values[-1] for name, values in parse_qs(address.query).items()}
     ours = {name: value for name, value in given.items() if name in known}
     foreign = [each for each in address.query.split("&") if each.split("=")[0] not in known]

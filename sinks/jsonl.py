@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from sinks.journal import Journal
+from sinks.keys import KeyIndex
 from sinks.record import ResultRecord
 from sinks.sink import Stored
 
@@ -14,31 +17,38 @@ from sinks.sink import Stored
 class JsonLinesSink:
     """One object a line, in the order of writing; 64-bit ids are strings.
 
-    Guarantee: a write that returned survives a crash of process and machine (fsync). A key that
-    is in the file is not written again: what a restarted run repeats changes nothing. The keys
-    are held in memory (about 100 bytes each).
+    Which keys the file holds is kept on disk while it is open, about 60 bytes a key beside it.
     """
+
+    guarantee: ClassVar[str] = (
+        "A write that returned survives a crash of process and machine (fsync). A key that is in "
+        "the file is not written again: what a restarted run repeats changes nothing."
+    )
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
         self._journal = Journal(path)
-        self._keys: set[str] = set()
-        self._lock = asyncio.Lock()
+        self._keys = KeyIndex(path.parent)
+        # Of the threads: a write whose caller was cancelled still goes on in its own.
+        self._lock = threading.Lock()
 
     async def open(self) -> None:
         """See `Sink.open`."""
-        await asyncio.to_thread(self._journal.open)
-        self._keys = await asyncio.to_thread(
-            lambda: {line["result_id"] for line in self._journal.read()}
-        )
+        await asyncio.to_thread(self._open)
+
+    def _open(self) -> None:
+        self._journal.open()
+        self._keys.open(line["result_id"] for line in self._journal.read())
 
     async def write(self, records: Sequence[ResultRecord]) -> None:
         """See `Sink.write`."""
-        async with self._lock:
-            fresh = {r.result_id: r for r in records if r.result_id not in self._keys}
-            lines = [record.to_json() for record in fresh.values()]
-            await asyncio.to_thread(self._journal.append, lines)
-            self._keys.update(fresh)
+        await asyncio.to_thread(self._write, {each.result_id: each for each in records})
+
+    def _write(self, records: dict[str, ResultRecord]) -> None:
+        with self._lock:
+            fresh = self._keys.fresh(records)
+            self._journal.append(records[key].to_json() for key in records if key in fresh)
+            self._keys.add(fresh)
 
     async def scan(self) -> AsyncIterator[Stored]:
         """See `Sink.scan`."""
@@ -53,5 +63,9 @@ class JsonLinesSink:
 
     async def close(self) -> None:
         """See `Sink.close`."""
-        async with self._lock:
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        with self._lock:
             self._journal.close()
+            self._keys.close()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import ClassVar
 
 from sinks.record import ResultRecord
 from sinks.sink import Stored
 
 
 class MemorySink:
-    """Keeps records by key. `before_write` is awaited first: let it wait, or raise.
+    """Keeps records by key. `before_write` is awaited first: let it wait, or raise."""
 
-    Guarantee: none beyond the life of the process.
-    """
+    guarantee: ClassVar[str] = "A key is held once. Nothing outlives the process."
 
     def __init__(
         self,

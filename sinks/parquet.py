@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sinks import schema
 from sinks.errors import SinkRefused
+from sinks.keys import KeyIndex
 from sinks.record import ResultRecord
 from sinks.sink import Stored
 
@@ -24,17 +26,22 @@ _SCANNED: Final = ["result_id", "src_topic", "src_partition", "src_offset", "sta
 class ParquetSink:
     """One part per write, named after the keys it holds.
 
-    Guarantee: a part appears whole or not at all (written aside, synced, renamed), and survives
-    a crash of process and machine. A key that is in some part is not written again: what a
-    restarted run repeats changes nothing. The keys are held in memory (about 100 bytes each).
+    Which keys the parts hold is kept on disk while it is open, about 60 bytes a key in the folder.
     """
+
+    guarantee: ClassVar[str] = (
+        "A part appears whole or not at all (written aside, synced, renamed), and survives a crash "
+        "of process and machine. A key that is in some part is not written again: what a restarted "
+        "run repeats changes nothing."
+    )
 
     def __init__(self, folder: Path) -> None:
         self.name = folder.name
         self._folder = folder
         self._schema = schema.arrow_schema()
-        self._keys: set[str] = set()
-        self._lock = asyncio.Lock()
+        self._keys = KeyIndex(folder)
+        # Of the threads: a write whose caller was cancelled still goes on in its own.
+        self._lock = threading.Lock()
 
     async def open(self) -> None:
         """See `Sink.open`."""
@@ -45,25 +52,31 @@ class ParquetSink:
             self._folder.mkdir(parents=True, exist_ok=True)
             for leftover in self._folder.glob(f"*{_UNFINISHED}"):
                 leftover.unlink()
-            for part in self._parts():
-                if pq.read_schema(part).names != self._schema.names:
-                    raise SinkRefused(
-                        f"{part} was written by another release (its columns differ): "
-                        "give another output folder"
-                    )
-                self._keys.update(pq.read_table(part, columns=["result_id"])[0].to_pylist())
+            self._keys.open(self._held())
         except (OSError, pa.ArrowInvalid) as error:
             raise self._refusal(error) from error
 
+    def _held(self) -> Iterator[str]:
+        for part in self._parts():
+            if pq.read_schema(part).names != self._schema.names:
+                raise SinkRefused(
+                    f"{part} was written by another release (its columns differ): "
+                    "give another output folder"
+                )
+            yield from pq.read_table(part, columns=["result_id"])[0].to_pylist()
+
     async def write(self, records: Sequence[ResultRecord]) -> None:
         """See `Sink.write`."""
-        async with self._lock:
-            fresh = {r.result_id: r for r in records if r.result_id not in self._keys}
-            if fresh:
-                await asyncio.to_thread(self._write, fresh)
-                self._keys.update(fresh)
+        await asyncio.to_thread(self._write, {each.result_id: each for each in records})
 
     def _write(self, records: dict[str, ResultRecord]) -> None:
+        with self._lock:
+            fresh = self._keys.fresh(records)
+            if fresh:
+                self._add_part({key: records[key] for key in records if key in fresh})
+                self._keys.add(fresh)
+
+    def _add_part(self, records: dict[str, ResultRecord]) -> None:
         columns = zip(*(schema.values(each) for each in records.values()), strict=True)
         arrays = [
             pa.array(column, field.type)
@@ -92,7 +105,12 @@ class ParquetSink:
                 yield Stored(**row)
 
     async def close(self) -> None:
-        """See `Sink.close`: nothing is kept open between writes."""
+        """See `Sink.close`."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        with self._lock:
+            self._keys.close()
 
     def _parts(self) -> list[Path]:
         return sorted(self._folder.glob("part-*.parquet"))

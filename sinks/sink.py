@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from sinks.record import ResultRecord
 
@@ -22,11 +22,14 @@ class Sink(Protocol):
     """A destination for results, idempotent by `result_id`."""
 
     name: str
+    guarantee: ClassVar[str]
+    """What the sink promises, in a sentence or two for its users."""
 
     async def open(self) -> None:
         """Get ready; mend what a crash left.
 
         Raises:
+            SinkUnavailable: not now.
             SinkRefused: it can never be written as things are.
         """
 

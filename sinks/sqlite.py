@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from sinks import schema
 from sinks.errors import SinkRefused, SinkUnavailable
@@ -19,10 +19,13 @@ _PAGE: Final = 5000
 class SqliteSink:
     """Table `results`, upserted by `result_id`, one transaction per write.
 
-    Guarantee: a write that returned survives a crash of the process and of the machine
-    (write-ahead log, synchronous FULL); a write that did not is not there at all. Readers may
-    read at any time.
+    Readers may read at any time.
     """
+
+    guarantee: ClassVar[str] = (
+        "A write that returned survives a crash of process and machine (write-ahead log, "
+        "synchronous FULL); one that did not is not there at all. A key that is held is replaced."
+    )
 
     def __init__(self, path: Path) -> None:
         self.name = path.name

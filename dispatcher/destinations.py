@@ -1,0 +1,80 @@
+"""Where a run writes to: sinks and dead letters, opened, each with its outlet."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from dispatcher.access import aws_client, kafka_client
+from dispatcher.breaker import Breaker
+from dispatcher.clock import Clock
+from dispatcher.conclusions import Conclusion
+from dispatcher.outlet import Outlet
+from dispatcher.settings import Settings
+from dispatcher.writer import Writer
+from sinks import Access, open_dead_letters, open_sink
+from sinks.deadletters import DeadLetter, DeadLetterSink
+from sinks.record import ResultRecord
+from sinks.sink import Sink
+
+Store = Callable[[Sequence[Conclusion]], Awaitable[None]]
+
+
+def access(settings: Settings) -> Access:
+    """How the sinks get at destinations that are not files."""
+    return Access(kafka_client("kafka_out", settings.kafka_out), aws_client(settings.aws))
+
+
+async def open_letters(stack: AsyncExitStack, output: Path, settings: Settings) -> DeadLetterSink:
+    """The store of dead letters, open until `stack` is left."""
+    letters = open_dead_letters(settings.sinks.dead_letters, output, access(settings))
+    await letters.open()
+    stack.push_async_callback(letters.close)
+    return letters
+
+
+async def open_writer(
+    stack: AsyncExitStack, output: Path, settings: Settings, clock: Clock, letters: DeadLetterSink
+) -> tuple[Writer, list[tuple[Sink, Outlet]]]:
+    """All sinks, open until `stack` is left, and the way to each."""
+    outlets = []
+    given = settings.sinks
+    for location in (*given.required, *given.best_effort):
+        sink = open_sink(location, output, access(settings))
+        await sink.open()
+        stack.push_async_callback(sink.close)
+        required = location in given.required
+        outlets.append((sink, results_outlet(sink, clock, settings, required=required)))
+    dead = Outlet(letters.name, _store_letters(letters), Breaker(clock), given.batch)
+    return Writer([outlet for _, outlet in outlets], dead), outlets
+
+
+def results_outlet(
+    sink: Sink, clock: Clock, settings: Settings, *, required: bool = True
+) -> Outlet:
+    """The way to one sink."""
+    given = settings.sinks
+    store = _store_results(sink)
+    return Outlet(
+        sink.name, store, Breaker(clock), given.batch, required=required, linger_s=given.linger_s
+    )
+
+
+def records(conclusions: Sequence[Conclusion]) -> list[ResultRecord]:
+    """The rows of conclusions that have a result."""
+    return [each.row for each in conclusions if isinstance(each.row, ResultRecord)]
+
+
+def _store_results(sink: Sink) -> Store:
+    async def store(conclusions: Sequence[Conclusion]) -> None:
+        await sink.write(records(conclusions))
+
+    return store
+
+
+def _store_letters(letters: DeadLetterSink) -> Store:
+    async def store(conclusions: Sequence[Conclusion]) -> None:
+        await letters.write([each.row for each in conclusions if isinstance(each.row, DeadLetter)])
+
+    return store

@@ -1,0 +1,89 @@
+"""A run as a person sees it: signals, a live view, a summary, an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+import typer
+from rich.console import Console
+
+from dispatcher.errors import LaneStopped
+from dispatcher.settings import Settings
+from sinks.deadletters import DeadLetter
+
+
+def follow(
+    source: str | None,
+    output: Path,
+    settings: Settings,
+    *,
+    plot: Path | None = None,
+    as_json: bool = False,
+    redrive: Callable[[DeadLetter], bool] | None = None,
+    tense: str = "current",
+    began: float | None = None,
+) -> None:
+    """Follow a source, or redrive dead letters, and say how it went.
+
+    `began`: when the start counts from (unix seconds; default: the start of this process).
+
+    Raises:
+        LaneStopped: it ran, and something is wrong.
+    """
+    from dispatcher import report, service, view
+
+    console = Console(stderr=True)
+
+    async def to_the_end() -> str | None:
+        stopping = asyncio.Event()
+        _stop_on_signals(stopping)
+        async with service.prepare(source, output, settings, redrive=redrive, tense=tense) as run:
+            machine = report.Machine(began)
+            structlog.contextvars.bind_contextvars(run=run.run_id)
+            beside = {
+                asyncio.create_task(view.watch(run, console)),
+                asyncio.create_task(_repeat(machine.sample, 0.25)),
+            }
+            try:
+                await service.follow(run, stopping)
+            finally:
+                for each in beside:
+                    each.cancel()
+                await asyncio.wait(beside)
+            figures = report.summary(run, machine)
+            report.store(figures, output)
+            if plot:
+                report.plot(run, plot)
+            if as_json:
+                typer.echo(json.dumps(figures))
+            else:
+                report.show(run, figures, Console(), output)
+            return report.trouble(run)
+
+    if trouble := asyncio.run(to_the_end()):
+        raise LaneStopped(trouble)
+
+
+def _stop_on_signals(stopping: asyncio.Event) -> None:
+    """First signal: finish what is under way. Second: end at once; the state is safe."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if stopping.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+
+
+async def _repeat(work: Callable[[], None], every_s: float) -> None:
+    while True:
+        work()
+        await asyncio.sleep(every_s)
