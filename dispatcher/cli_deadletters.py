@@ -10,21 +10,18 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from dispatcher import deadletters as letters
 from dispatcher import settings as settings_module
 from dispatcher.clock import SystemClock
-from dispatcher.deadletters import Listing, Selection
+from dispatcher.deadletters import Selection
+from dispatcher.deadletters_view import describe, show_letter, show_listing
 from dispatcher.destinations import open_letters
 from dispatcher.folder import only_writer
 from dispatcher.following import follow
-from dispatcher.night import utc
 from sinks.deadletters import DeadLetter, DeadLetterSink, ErrorClass
 
 app = typer.Typer(no_args_is_help=True, help="List, show, redrive or discard dead letters.")
-
-_BYTES_SHOWN = 256
 
 Output = Annotated[Path, typer.Option("--to", help="Folder of the run.")]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file of the run.")]
@@ -57,7 +54,7 @@ def list_letters(
     if as_json:
         typer.echo(json.dumps(listing.to_json()))
     else:
-        _print(listing)
+        show_listing(listing, Console())
 
 
 @app.command()
@@ -76,11 +73,9 @@ def show(
     if body:
         letters.save_body(letter, body)
     if as_json:
-        typer.echo(json.dumps(letter.to_json()))
-        return
-    for name, value in letter.about().items():
-        typer.echo(f"{name:<16} {value}")
-    typer.echo(f"{'body':<16} {len(letter.body)} bytes, begins {letter.body[:_BYTES_SHOWN]!r}")
+        typer.echo(json.dumps(describe(letter)))
+    else:
+        show_letter(letter, Console())
 
 
 @app.command()
@@ -154,20 +149,3 @@ def _selection(
 async def _with_letters(to: Path, settings: Path | None, use: Any) -> Any:
     async with AsyncExitStack() as stack:
         return await use(await open_letters(stack, to, settings_module.load(settings)))
-
-
-def _print(listing: Listing) -> None:
-    """Counts, then one line a letter, its place last: places are long, and are copied."""
-    console = Console()
-    counts = Table(title=f"{listing.total} dead letters, {listing.bytes / 2**20:.1f} MiB")
-    for column in ("class", "reason", "letters"):
-        counts.add_column(column)
-    for (error_class, reason), count in listing.reasons.most_common():
-        counts.add_row(error_class.value, reason, str(count))
-    console.print(counts)
-    for each in listing.entries:
-        who = f"{each.survey or '-'} {each.alert_id or '-'}"
-        tries = f"{each.attempts} tries, {each.redriven} redrives"
-        typer.echo(
-            f"{utc(each.t_dead)}  {each.reason:<16} {tries}  {each.bytes:>9} B  {who}  {each.place}"
-        )

@@ -22,7 +22,6 @@ _LINE: Final = 16
 _MICRO: Final = 1_000_000
 
 _COLUMNS: Final = (
-    "place",
     "class",
     "reason",
     "survey",
@@ -32,6 +31,7 @@ _COLUMNS: Final = (
     "cost",
     "bytes",
     "when (UTC)",
+    "place",
 )
 
 
@@ -44,10 +44,12 @@ def show_listing(listing: Listing, console: Console) -> None:
     for (error_class, reason), count in listing.reasons.most_common():
         counts.add_row(plain(error_class), plain(reason), str(count))
     if listing.entries:
-        table = Table(*_COLUMNS, box=None, pad_edge=False)
-        for entry in listing.entries:
-            table.add_row(*map(plain, _cells(entry)))
-        console.print(table)
+        # A line each, however long: a place is there to be copied, so it must not be folded.
+        rows = [_COLUMNS, *map(_cells, listing.entries)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+        for row in rows:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            console.print(plain("  ".join(cells).rstrip()), soft_wrap=True)
         console.print()
     console.print(counts)
     console.print(
@@ -90,7 +92,6 @@ def plain(text: str) -> Text:
 def _cells(entry: Entry) -> tuple[str, ...]:
     cost = entry.cost_usd_micro
     return (
-        str(entry.place),
         entry.error_class,
         entry.reason,
         entry.survey or "-",
@@ -100,6 +101,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
         "-" if cost is None else f"${cost / _MICRO:.6f}",
         str(entry.bytes),
         _when(entry.t_dead),
+        str(entry.place),
     )
 
 

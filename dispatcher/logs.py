@@ -16,7 +16,7 @@ def configure(*, json_lines: bool) -> None:
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     # What they have to say is told by the sources and sinks that use them, once and with advice.
-    for library in ("aiokafka", "botocore", "asyncio"):
+    for library in ("aiokafka", "botocore"):
         logging.getLogger(library).addHandler(logging.NullHandler())
         logging.getLogger(library).propagate = False
     structlog.configure(

@@ -7,6 +7,7 @@ from answering import Answering
 
 from dispatcher import service
 from dispatcher.clock import SystemClock
+from dispatcher.destinations import results_outlet
 from dispatcher.errors import LaneStopped, SettingsError
 from dispatcher.invokers import InlineInvoker
 from dispatcher.settings import load
@@ -62,7 +63,7 @@ def prepare(tmp_path):
 def instead(run, before_write):
     """Let the run write to a sink in memory; returns the way to it."""
     sink = MemorySink(before_write=before_write)
-    outlet = service.results_outlet(sink, SystemClock(), run.lane.settings)
+    outlet = results_outlet(sink, SystemClock(), run.lane.settings)
     run.pipeline.writer.results = [outlet]
     return outlet
 
