@@ -103,6 +103,10 @@ class Custody:
             if assignment.ours
         }
 
+    def stays(self, partitions: Iterable[Partition]) -> dict[Partition, Assignment]:
+        """The present assignments of those that are ours."""
+        return {each: self._ours[each] for each in partitions if each in self._ours}
+
     def spoil(self, partitions: Iterable[Partition]) -> None:
         """Their commit failed: they are part of the next one again."""
         for each in partitions:

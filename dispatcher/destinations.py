@@ -23,7 +23,11 @@ Store = Callable[[Sequence[Conclusion]], Awaitable[None]]
 
 def access(settings: Settings) -> Access:
     """How the sinks get at destinations that are not files."""
-    return Access(kafka_client("kafka_out", settings.kafka_out), aws_client(settings.aws))
+    out = settings.kafka_out
+    login = None
+    if out.registry_username is not None and out.registry_password is not None:
+        login = (out.registry_username, out.registry_password.get_secret_value())
+    return Access(kafka_client("kafka_out", out), aws_client(settings.aws), login)
 
 
 async def open_letters(stack: AsyncExitStack, output: Path, settings: Settings) -> DeadLetterSink:

@@ -252,10 +252,13 @@ class Lane:
             progress = self.custody.progress(partitions)
             if not progress:
                 return
+            stays = self.custody.stays(progress)
             try:
                 # The state file first: a key that is seen and not committed is only redone.
                 await self.checkpoint.commit(progress, self.name)
-                await self.source.commit(progress)
+                # A stay that ended meanwhile must not be committed by the one that came after it.
+                ours = {each: progress[each] for each, stay in stays.items() if stay.ours}
+                await self.source.commit(ours)
             except SourceUnavailable as error:
                 self.custody.spoil(progress)
                 self._say_that_commits_fail(str(error))

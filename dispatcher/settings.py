@@ -109,6 +109,11 @@ class Kafka(_KafkaAccess):
 class KafkaOut(_KafkaAccess):
     """Results and dead letters to Kafka (`sinks.required = ["kafka://broker:9092/topic"]`)."""
 
+    registry_username: str | None = Field(
+        None, description="of the schema registry that a sink's address names (?registry=URL)"
+    )
+    registry_password: SecretStr | None = Field(None, description="of the schema registry")
+
 
 class Aws(_Section):
     """SQS and S3. Credentials come from where AWS's own tools take them."""

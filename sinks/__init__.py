@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final, Literal, TypeVar
 from urllib.parse import SplitResult, parse_qs, urlsplit, urlunsplit
 
 from sinks.access import Access as Access
@@ -71,20 +72,40 @@ def _kafka(location: str, access: Access) -> Sink:
     from sinks.kafka import KafkaSink
     from sinks.registry import SchemaRegistry
 
-    known = {"format", "registry", "transactional_id", "idempotent", "compression"}
+    known = {"format", "registry", "transactional_id", "idempotent", "compression", "remember"}
     servers, topic, options = _servers_and_topic(location, known)
-    form = options.get("format", "json")
-    if form not in ("json", "avro"):
-        raise SinkRefused(f"kafka://...?format={form}: formats are json and avro")
-    return KafkaSink(
-        servers,
-        topic,
-        client=access.kafka,
-        form="avro" if form == "avro" else "json",
-        registry=SchemaRegistry(options["registry"]) if "registry" in options else None,
-        transactional_id=options.get("transactional_id"),
-        idempotent=options.get("idempotent") != "false",
-    )
+    registry = options.get("registry")
+    try:
+        return KafkaSink(
+            servers,
+            topic,
+            client=access.kafka,
+            form=_one_of("format", options.get("format", "json"), ("json", "avro")),
+            registry=SchemaRegistry(registry, login=access.registry) if registry else None,
+            transactional_id=options.get("transactional_id"),
+            idempotent=options.get("idempotent") != "false",
+            compression=_one_of("compression", options.get("compression", "zstd"), _COMPRESSIONS),
+            remember=int(options.get("remember", "200000")),
+        )
+    except ValueError as error:
+        raise SinkRefused(f"kafka://{servers}/{topic}: {error}") from error
+
+
+_Choice = TypeVar("_Choice", bound=str)
+
+_COMPRESSIONS: Final[tuple[Literal["zstd", "lz4", "gzip", "snappy"], ...]] = (
+    "zstd",
+    "lz4",
+    "gzip",
+    "snappy",
+)
+
+
+def _one_of(name: str, given: str, choices: tuple[_Choice, ...]) -> _Choice:
+    for choice in choices:
+        if given == choice:
+            return choice
+    raise SinkRefused(f"{name}={given}: choose one of {', '.join(choices)}")
 
 
 def open_dead_letters(location: str, folder: Path, access: Access | None = None) -> DeadLetterSink:

@@ -9,7 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Arguments for the clients: `kafka` for aiokafka, `aws` for aiobotocore."""
+    """Arguments for the clients: `kafka` for aiokafka, `aws` for aiobotocore.
+
+    `registry`: user and password of the schema registry, where it wants any.
+    """
 
     kafka: Mapping[str, Any] = field(default_factory=dict)
     aws: Mapping[str, Any] = field(default_factory=dict)
+    registry: tuple[str, str] | None = None

@@ -1,41 +1,92 @@
-"""The schemas of a result, all made from the one record model."""
+"""The schemas of a result, all made from the one record model. Avro's is in `sinks.avro`."""
 
 from __future__ import annotations
 
-from typing import Any, Final, get_args
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple, get_args
 
 import pyarrow as pa
 
-from sinks.record import SCHEMA_VERSION, ResultRecord
+from sinks.record import IDS, SCHEMA_VERSION, ResultRecord
 
 FIELDS: Final = tuple(ResultRecord.model_fields)
 
 _SQL: Final = {str: "TEXT", int: "INTEGER", float: "REAL"}
 _ARROW: Final = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+_JSON: Final = {str: "string", int: "integer", float: "number"}
+
+
+class Meaning(NamedTuple):
+    """What a field is: `kind` is str, int (64 bit) or float (64 bit); `unit` a VOUnit, or ""."""
+
+    name: str
+    kind: type
+    nullable: bool
+    description: str
+    unit: str
+    ucd: str
+
+
+def meanings() -> Iterator[Meaning]:
+    """Every field of a result, in order."""
+    for name, field in ResultRecord.model_fields.items():
+        vo: Any = field.json_schema_extra
+        yield Meaning(
+            name, _plain(name), _nullable(name), field.description or "", vo["unit"], vo["ucd"]
+        )
 
 
 def sql_columns() -> str:
     """Columns of an SQL table, the result key first and primary."""
     columns = [
-        f"{name} {_SQL[_plain(name)]}" + ("" if _nullable(name) else " NOT NULL") for name in FIELDS
+        f"{each.name} {_SQL[each.kind]}" + ("" if each.nullable else " NOT NULL")
+        for each in meanings()
     ]
     return ", ".join(columns) + ", PRIMARY KEY (result_id)"
 
 
 def arrow_schema() -> pa.Schema:
-    """Arrow (and so Parquet) schema; the meaning of each field is in its metadata."""
+    """Arrow (and so Parquet) schema; what each field is stands in its metadata."""
     return pa.schema(
         [
             pa.field(
-                name,
-                _ARROW[_plain(name)],
-                nullable=_nullable(name),
-                metadata={"description": field.description or ""},
+                each.name,
+                _ARROW[each.kind],
+                nullable=each.nullable,
+                metadata={"description": each.description, "unit": each.unit, "ucd": each.ucd},
             )
-            for name, field in ResultRecord.model_fields.items()
+            for each in meanings()
         ],
         metadata={"lookback_schema_version": str(SCHEMA_VERSION)},
     )
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of `ResultRecord.to_json`. Fields that it does not name are allowed.
+
+    A field that may be null may also be absent: a row of an older version lacks the newer ones.
+    """
+    fields = list(meanings())
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:lookback:result:{SCHEMA_VERSION}",
+        "title": "Result",
+        "type": "object",
+        "properties": {each.name: _property(each) for each in fields},
+        "required": [each.name for each in fields if not each.nullable],
+    }
+
+
+def _property(of: Meaning) -> dict[str, Any]:
+    plain = "string" if of.name in IDS else _JSON[of.kind]
+    digits = {"pattern": "^-?[0-9]+$"} if of.name in IDS else {}
+    return {
+        "type": ["null", plain] if of.nullable else plain,
+        **digits,
+        "description": of.description,
+        "unit": of.unit,
+        "ucd": of.ucd,
+    }
 
 
 def values(record: ResultRecord) -> tuple[Any, ...]:
@@ -47,9 +98,20 @@ def values(record: ResultRecord) -> tuple[Any, ...]:
 def markdown_table() -> str:
     """Every field with its type and meaning: `docs/results.md` holds this table."""
     rows = ["| field | type | meaning |", "|---|---|---|"]
-    for name, field in ResultRecord.model_fields.items():
-        kind = _plain(name).__name__ + (", or null" if _nullable(name) else "")
-        rows.append(f"| `{name}` | {kind} | {field.description or ''} |")
+    for each in meanings():
+        kind = each.kind.__name__ + (", or null" if each.nullable else "")
+        rows.append(f"| `{each.name}` | {kind} | {each.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def observatory_table() -> str:
+    """Every field with its type, unit and UCD: `docs/schema.md` holds this table."""
+    rows = ["| field | type | in JSON | unit | UCD |", "|---|---|---|---|---|"]
+    for each in meanings():
+        null = ", or null" if each.nullable else ""
+        text = "string" if each.name in IDS else _JSON[each.kind]
+        kinds = f"{_ARROW[each.kind]}{null} | {text}{null}"
+        rows.append(f"| `{each.name}` | {kinds} | {each.unit} | `{each.ucd}` |")
     return "\n".join(rows) + "\n"
 
 

@@ -28,6 +28,10 @@ def test_every_field_of_a_result_is_documented():
     assert between("results.md", "fields") == schema.markdown_table()
 
 
+def test_units_and_ucds_of_every_field_are_documented():
+    assert between("schema.md", "observatory") == schema.observatory_table()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
