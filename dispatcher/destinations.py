@@ -46,9 +46,10 @@ async def open_writer(
     given = settings.sinks
     for location in (*given.required, *given.best_effort):
         sink = open_sink(location, output, access(settings))
-        await sink.open()
         stack.push_async_callback(sink.close)
         required = location in given.required
+        if required:
+            await sink.open()
         outlets.append((sink, results_outlet(sink, clock, settings, required=required)))
     dead = Outlet(letters.name, _store_letters(letters), Breaker(clock), given.batch)
     return Writer([outlet for _, outlet in outlets], dead), outlets
@@ -59,7 +60,7 @@ def results_outlet(
 ) -> Outlet:
     """The way to one sink."""
     given = settings.sinks
-    store = _store_results(sink)
+    store = _store_results(sink) if required else _open_and_store(sink)
     return Outlet(
         sink.name, store, Breaker(clock), given.batch, required=required, linger_s=given.linger_s
     )
@@ -72,6 +73,20 @@ def records(conclusions: Sequence[Conclusion]) -> list[ResultRecord]:
 
 def _store_results(sink: Sink) -> Store:
     async def store(conclusions: Sequence[Conclusion]) -> None:
+        await sink.write(records(conclusions))
+
+    return store
+
+
+def _open_and_store(sink: Sink) -> Store:
+    """A best-effort sink may be away at the start of a run, too."""
+    is_open = False
+
+    async def store(conclusions: Sequence[Conclusion]) -> None:
+        nonlocal is_open
+        if not is_open:
+            await sink.open()
+            is_open = True
         await sink.write(records(conclusions))
 
     return store

@@ -248,8 +248,8 @@ def _by_the_books(search: _Search, source: str) -> Report:
     for position in (*search.dead.statuses, *search.records.discarded):
         if position.source == source:
             search.count(position, Outcome.DEAD)
-    for outcome in (Outcome.DUPLICATE, Outcome.FILTERED):  # they leave no trace elsewhere
-        search.settled[outcome] = search.outcomes[outcome] = booked[outcome]
+    for outcome in {Outcome.DUPLICATE, Outcome.FILTERED} & booked.keys():
+        search.outcomes[outcome] = booked[outcome]  # they leave no trace elsewhere
     totals = Totals(search.outcomes.total(), search.outcomes, 0)
     return Report(totals, [*search.findings, *_differences(booked, search.outcomes)])
 

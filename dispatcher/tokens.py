@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from typing import Final
 
@@ -54,7 +55,7 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka has no ty
                 session.post(
                     str(access.token_url),
                     data=form,
-                    auth=aiohttp.BasicAuth(str(access.client_id), secret),
+                    headers={"Authorization": _basic(str(access.client_id), secret)},
                 ) as answer,
             ):
                 answer.raise_for_status()
@@ -66,3 +67,8 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka has no ty
                 f"no token from {access.token_url} ({type(error).__name__}): check the address, "
                 "the client's id and secret"
             ) from error
+
+
+def _basic(user: str, password: str) -> str:
+    """HTTP basic authentication (RFC 7617)."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
