@@ -133,6 +133,11 @@ class Custody:
         return sum(self._ours[each].tracker.open_count for each in partitions if each in self._ours)
 
     @property
+    def assignments(self) -> Sequence[Assignment]:
+        """All that are ours, for those who look."""
+        return list(self._ours.values())
+
+    @property
     def partitions(self) -> list[Partition]:
         """All that are ours."""
         return list(self._ours)

@@ -35,7 +35,7 @@ def follow(
     Raises:
         LaneStopped: it ran, and something is wrong.
     """
-    from dispatcher import report, service, view
+    from dispatcher import metrics, report, service, view
 
     console = Console(stderr=True)
 
@@ -50,7 +50,8 @@ def follow(
                 asyncio.create_task(_repeat(machine.sample, 0.25)),
             }
             try:
-                await service.follow(run, stopping)
+                with metrics.serve(run, settings.metrics.port):
+                    await service.follow(run, stopping)
             finally:
                 for each in beside:
                     each.cancel()

@@ -233,6 +233,14 @@ class DeadLetters(_Section):
     )
 
 
+class Metrics(_Section):
+    """For Prometheus."""
+
+    port: int = Field(
+        0, ge=0, le=65535, description="port on 127.0.0.1 that answers /metrics; 0: none does"
+    )
+
+
 class Settings(BaseSettings):
     """All settings of a run."""
 
@@ -249,6 +257,7 @@ class Settings(BaseSettings):
     workers: Workers = Field(default_factory=lambda: Workers.model_validate({}))
     flow: Flow = Field(default_factory=lambda: Flow.model_validate({}))
     sinks: Sinks = Field(default_factory=lambda: Sinks.model_validate({}))
+    metrics: Metrics = Field(default_factory=lambda: Metrics.model_validate({}))
     dead_letters: DeadLetters = Field(default_factory=lambda: DeadLetters.model_validate({}))
 
     @classmethod
