@@ -159,6 +159,9 @@ def reconcile(
 def compact(
     catalogue: Annotated[str, typer.Argument(help="Folder or s3:// address of a .hats sink.")],
     max_rows: Annotated[int, typer.Option(help="Rows that one leaf should hold at most.")] = 10**6,
+    drop_previous: Annotated[
+        bool, typer.Option("--drop-previous", help="Who reads the old generation now fails.")
+    ] = False,
     settings: SettingsFile = None,
 ) -> None:
     """Merge the parts of a HATS catalogue, and split leaves that are too full.
@@ -171,7 +174,7 @@ def compact(
     from sinks.hats import compact as merge
 
     s3 = aws_client(settings_module.load(settings).aws) if "://" in catalogue else None
-    done = merge(catalogue, max_rows=max_rows, s3=s3)
+    done = merge(catalogue, max_rows=max_rows, s3=s3, keep_previous=not drop_previous)
     typer.echo(
         f"{done.rows} rows: {done.parts_before} parts of {done.bytes_before / 2**20:.1f} MiB are "
         f"now {done.parts_after} of {done.bytes_after / 2**20:.1f} MiB in {done.leaves} leaves"

@@ -61,8 +61,9 @@ def results_outlet(
     """The way to one sink."""
     given = settings.sinks
     store = _store_results(sink) if required else _open_and_store(sink)
+    linger_s = sink.linger_s if given.linger_s is None else given.linger_s
     return Outlet(
-        sink.name, store, Breaker(clock), given.batch, required=required, linger_s=given.linger_s
+        sink.name, store, Breaker(clock), given.batch, required=required, linger_s=linger_s
     )
 
 

@@ -123,7 +123,7 @@ def open_dead_letters(location: str, folder: Path, access: Access | None = None)
             from sinks.deadletters.table import DeadLetterTable
 
             dsn, options = _split_options(location, {"table"})
-            return DeadLetterTable(dsn, options.get("table", "deadletters"))
+            return DeadLetterTable(dsn, options.get("table", "dead_letters"))
         case "kafka":
             from sinks.deadletters.topic import DeadLetterTopic
 
@@ -132,7 +132,10 @@ def open_dead_letters(location: str, folder: Path, access: Access | None = None)
         case "sqs":
             from sinks.deadletters.queue import DeadLetterQueue
 
-            return DeadLetterQueue(location.removeprefix("sqs://"), client=access.aws)
+            queue, options = _split_options(location, {"bodies"})
+            return DeadLetterQueue(
+                queue.removeprefix("sqs://"), client=access.aws, bodies=options.get("bodies")
+            )
     raise SinkRefused(f"{scheme}://: dead letters go to a file, postgresql://, kafka:// or sqs://")
 
 
@@ -163,3 +166,31 @@ def _split_options(location: str, known: set[str]) -> tuple[str, dict[str, str]]
             f"kafka://...?{foreign[0]}: no such option; known are {', '.join(sorted(known))}"
         )
     return urlunsplit(address._replace(query="&".join(filter(None, foreign)))), ours
+
+
+def guarantees() -> str:
+    """What each sink and each store of dead letters promises: `docs/results.md` holds this."""
+    from sinks.deadletters.queue import DeadLetterQueue
+    from sinks.deadletters.table import DeadLetterTable
+    from sinks.deadletters.topic import DeadLetterTopic
+    from sinks.hats import HatsSink
+    from sinks.kafka import KafkaSink
+    from sinks.parquet import ParquetSink
+    from sinks.postgres import PostgresSink
+    from sinks.s3 import S3ResultsSink
+
+    rows: dict[str, type[Sink] | type[DeadLetterSink]] = {
+        "`*.sqlite`, `*.db`": SqliteSink,
+        "`*.jsonl`": JsonLinesSink,
+        "`*.parquet`": ParquetSink,
+        "`*.hats`, `s3://bucket/name.hats`": HatsSink,
+        "`postgresql://`": PostgresSink,
+        "`kafka://`": KafkaSink,
+        "`s3://bucket/prefix`": S3ResultsSink,
+        "dead letters: a file": DeadLetterFile,
+        "dead letters: `postgresql://`": DeadLetterTable,
+        "dead letters: `kafka://`": DeadLetterTopic,
+        "dead letters: `sqs://`": DeadLetterQueue,
+    }
+    lines = [f"| {where} | {sink.guarantee} |" for where, sink in rows.items()]
+    return "\n".join(["| destination | what it promises |", "|---|---|", *lines]) + "\n"

@@ -20,6 +20,7 @@ class JsonLinesSink:
     Which keys the file holds is kept on disk while it is open, about 60 bytes a key beside it.
     """
 
+    linger_s: ClassVar[float] = 0.0
     guarantee: ClassVar[str] = (
         "A write that returned survives a crash of process and machine (fsync). A key that is in "
         "the file is not written again: what a restarted run repeats changes nothing."

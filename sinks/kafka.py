@@ -39,6 +39,7 @@ class KafkaSink:
     not known, what the topic got since is read before the next one.
     """
 
+    linger_s: ClassVar[float] = 0.0
     guarantee: ClassVar[str] = (
         "A write that returned is on all in-sync replicas, and a key among the last `remember` "
         "results of the topic is not written again, also after a crash. A request that was on its "

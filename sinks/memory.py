@@ -12,6 +12,7 @@ from sinks.sink import Stored
 class MemorySink:
     """Keeps records by key. `before_write` is awaited first: let it wait, or raise."""
 
+    linger_s: ClassVar[float] = 0.0
     guarantee: ClassVar[str] = "A key is held once. Nothing outlives the process."
 
     def __init__(

@@ -29,6 +29,7 @@ class ParquetSink:
     Which keys the parts hold is kept on disk while it is open, about 60 bytes a key in the folder.
     """
 
+    linger_s: ClassVar[float] = 5.0
     guarantee: ClassVar[str] = (
         "A part appears whole or not at all (written aside, synced, renamed), and survives a crash "
         "of process and machine. A key that is in some part is not written again: what a restarted "
@@ -77,12 +78,8 @@ class ParquetSink:
                 self._keys.add(fresh)
 
     def _add_part(self, records: dict[str, ResultRecord]) -> None:
-        columns = zip(*(schema.values(each) for each in records.values()), strict=True)
-        arrays = [
-            pa.array(column, field.type)
-            for column, field in zip(columns, self._schema, strict=True)
-        ]
-        table = pa.Table.from_arrays(arrays, schema=self._schema)
+        rows = [each.__dict__ for each in records.values()]
+        table = pa.Table.from_pylist(rows, schema=self._schema)
         name = hashlib.blake2b("".join(sorted(records)).encode(), digest_size=16).hexdigest()
         part = self._folder / f"part-{name}.parquet"
         # Hidden: who reads the folder as a data set passes over names with a leading dot.

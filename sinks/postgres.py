@@ -39,6 +39,7 @@ class PostgresSink:
     A NUL, which PostgreSQL's text cannot hold, is stored as U+FFFD.
     """
 
+    linger_s: ClassVar[float] = 0.0
     guarantee: ClassVar[str] = (
         "A write that returned is committed, and survives what the server's disk survives; one "
         "that did not is there whole or not at all. A key is held once: a row is replaced when its "

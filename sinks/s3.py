@@ -62,6 +62,7 @@ class S3ResultsSink:
     request as to read it whole.
     """
 
+    linger_s: ClassVar[float] = 0.0
     guarantee: ClassVar[str] = (
         "A write that returned is stored by S3; of one that did not, some objects may be there, "
         "each of them whole. An object's name is made from its key, so a key is held once: "

@@ -24,6 +24,8 @@ class Sink(Protocol):
     name: str
     guarantee: ClassVar[str]
     """What the sink promises, in a sentence or two for its users."""
+    linger_s: ClassVar[float]
+    """How long a write is worth waiting for company: more than 0 where every write makes files."""
 
     async def open(self) -> None:
         """Get ready; mend what a crash left.

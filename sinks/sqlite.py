@@ -22,6 +22,7 @@ class SqliteSink:
     Readers may read at any time.
     """
 
+    linger_s: ClassVar[float] = 0.0
     guarantee: ClassVar[str] = (
         "A write that returned survives a crash of process and machine (write-ahead log, "
         "synchronous FULL); one that did not is not there at all. A key that is held is replaced."

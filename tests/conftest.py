@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -85,26 +86,42 @@ async def rendezvous():
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory) -> str:
     """Address of a broker with transactions, idempotence and times (one member a group)."""
-    with noida(tmp_path_factory.mktemp("noida")) as server:
-        yield server.address
+    with _given("LOOKBACK_TEST_KAFKA") or _address(noida(tmp_path_factory.mktemp("noida"))) as at:
+        yield at
 
 
 @pytest.fixture(scope="session")
 def tansu() -> str:
     """Address of a broker with right groups and rebalances; joins take five seconds."""
-    with tansu_broker() as server:
-        yield server.address
+    with _given("LOOKBACK_TEST_KAFKA") or _address(tansu_broker()) as at:
+        yield at
 
 
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory) -> str:
     """URL of a server that speaks SQS, SNS and S3; its credentials are `parts.aws.ACCESS`."""
-    with ministack(tmp_path_factory.mktemp("aws")) as server:
-        yield f"http://{server.address}"
+    server = ministack(tmp_path_factory.mktemp("aws"))
+    with _given("LOOKBACK_TEST_AWS") or _address(server, "http://") as at:
+        yield at
 
 
 @pytest.fixture(scope="session")
 def postgres() -> str:
     """DSN of a PostgreSQL cluster."""
+    if given := os.environ.get("LOOKBACK_TEST_POSTGRES"):
+        yield given
+        return
     with postgres_cluster() as server:
         yield server.dsn
+
+
+def _given(variable):
+    """A server that runs elsewhere (see deploy/check-brokers.sh); None if none is named."""
+    address = os.environ.get(variable)
+    return nullcontext(address) if address else None
+
+
+@contextmanager
+def _address(starting, scheme=""):
+    with starting as server:
+        yield f"{scheme}{server.address}"

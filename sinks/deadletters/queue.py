@@ -34,7 +34,7 @@ class DeadLetterQueue:
     780 kB) go to S3 below `bodies`, and without it such a letter is refused, not cut.
 
     Args:
-        url: of the queue; a FIFO queue ends in `.fifo`. It must have no redrive policy of its own:
+        url: of the queue, or its name; a FIFO queue ends in `.fifo`. It must have no redrive policy of its own:
             every look counts as a delivery and would move letters on.
         client: settings of `create_client` (`region_name`, `endpoint_url`, ...).
         bodies: "bucket/prefix" for the large ones.
@@ -91,6 +91,9 @@ class DeadLetterQueue:
             raise
 
     async def _check(self) -> None:
+        if "://" not in self._url:
+            found = await self._opened().get_queue_url(QueueName=self._url)
+            self._url = found["QueueUrl"]
         answer = await self._opened().get_queue_attributes(
             QueueUrl=self._url, AttributeNames=["All"]
         )

@@ -56,6 +56,7 @@ async def queue(aws, name, monkeypatch):
         url = (await client.create_queue(QueueName=name))["QueueUrl"]
         for each in BODIES:
             await client.send_message(QueueUrl=url, MessageBody=each.decode())
+        await client.create_queue(QueueName=f"{name}-dead")
         yield f"sqs://{name}"
         left = await client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
         assert left["Attributes"]["ApproximateNumberOfMessages"] == "0"
@@ -135,7 +136,7 @@ async def test_a_transactional_sink_is_alone(prepare, topic, queue, kafka):
 
 
 async def test_a_queue_is_answered_once_and_proved(prepare, queue, tmp_path):
-    async with prepare(queue) as run:
+    async with prepare(queue, sinks={"dead_letters": f"{queue}-dead"}) as run:
         await run.lane.run()
         assert run.totals().outcomes == EXPECTED
     report = await proof(queue, tmp_path)

@@ -1,5 +1,6 @@
 """SQS, SNS and S3 on this machine: ministack."""
 
+import os
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +9,9 @@ from pathlib import Path
 from parts.process import Server, running
 
 ACCESS = {
-    "region_name": "us-east-1",
-    "aws_access_key_id": "test",
-    "aws_secret_access_key": "test",
+    "region_name": os.environ.get("AWS_REGION", "us-east-1"),
+    "aws_access_key_id": os.environ.get("AWS_ACCESS_KEY_ID", "test"),
+    "aws_secret_access_key": os.environ.get("AWS_SECRET_ACCESS_KEY", "test"),
 }
 """What a client of it needs besides `endpoint_url`."""
 
