@@ -286,13 +286,32 @@ def _booked(
     return booked
 
 
-def _differences(booked: Mapping[str, int], found: Mapping[Outcome, int]) -> list[Finding]:
+def _differences(booked: Counter[str], found: Mapping[Outcome, int]) -> list[Finding]:
+    booked = _one_row_of_two(booked, found)
     return [
         Finding(
             "unbalanced",
-            f"the books say {booked.get(outcome, 0)} {outcome.value}, source and sinks say "
+            f"the books say {booked[outcome]} {outcome.value}, source and sinks say "
             f"{found.get(outcome, 0)}",
         )
         for outcome in Outcome
-        if booked.get(outcome, 0) != found.get(outcome, 0)
+        if booked[outcome] != found.get(outcome, 0)
     ]
+
+
+def _one_row_of_two(booked: Counter[str], found: Mapping[Outcome, int]) -> Counter[str]:
+    """The books, if two copies of an event that two dispatchers both answered count as one.
+
+    Each knows only the keys that it has seen. Both wrote the same row, so that one copy is found to
+    be a duplicate of the other.
+    """
+    more = found.get(Outcome.DUPLICATE, 0) - booked[Outcome.DUPLICATE]
+    if more <= 0:
+        return booked
+    corrected = Counter(booked)
+    for outcome in (Outcome.WRITTEN, Outcome.NOT_APPLICABLE, Outcome.DEAD):
+        twice = min(more, max(0, booked[outcome] - found.get(outcome, 0)))
+        corrected[outcome] -= twice
+        corrected[Outcome.DUPLICATE] += twice
+        more -= twice
+    return corrected
