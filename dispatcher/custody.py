@@ -8,9 +8,8 @@ part of its commit.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Final
 
 from dispatcher.assignment import Assignment
@@ -55,17 +54,9 @@ class Custody:
         has it now reads it, too.
         """
         errands: list[Errand] = []
-        for home, those in groupby(deliveries, _home):
-            assignment = self._ours.get(Partition(*home))
-            if assignment is None:
-                continue
-            take = assignment.tracker.take
-            taken = [
-                Errand(each, now, assignment) for each in those if take(each.position.offset, now)
-            ]
-            assignment.page.received += len(taken)
-            assignment.dirty = True
-            errands += taken
+        for home, run in _runs(deliveries):
+            if assignment := self._ours.get(home):
+                errands += _taken(assignment, run, now)
         return errands
 
     def settle(self, settled: Iterable[Settled]) -> None:
@@ -172,20 +163,45 @@ class Custody:
 _NOTHING: Final = Progress()
 
 
-def _home(delivery: Delivery) -> tuple[str, str]:
-    return delivery.position[:2]
+def _taken(assignment: Assignment, run: Sequence[Delivery], now: float) -> list[Errand]:
+    offsets = [each.position.offset for each in run]
+    fresh = assignment.tracker.take(offsets, now)
+    if fresh is not offsets:
+        wanted = set(fresh)
+        run = [each for each in run if each.position.offset in wanted]
+    assignment.page.received += len(run)
+    assignment.dirty = True
+    return [Errand(each, now, assignment) for each in run]
+
+
+def _runs(deliveries: Sequence[Delivery]) -> Iterator[tuple[Partition, Sequence[Delivery]]]:
+    """Deliveries of one partition that stand side by side."""
+    start, count = 0, len(deliveries)
+    while start < count:
+        source, name, _ = deliveries[start].position
+        stop = start + 1
+        while stop < count:
+            position = deliveries[stop].position
+            if position.partition != name or position.source != source:
+                break
+            stop += 1
+        yield Partition(source, name), deliveries[start:stop]
+        start = stop
 
 
 def _by_assignment(
     settled: Iterable[Settled],
 ) -> dict[Assignment, tuple[list[int], list[Outcome]]]:
     found: dict[Assignment, tuple[list[int], list[Outcome]]] = {}
+    last: Assignment | None = None
+    offsets: list[int] = []
+    outcomes: list[Outcome] = []
     for errand, outcome in settled:
-        of = found.get(errand.assignment)
-        if of is None:
-            of = found[errand.assignment] = ([], [])
-        of[0].append(errand.delivery.position.offset)
-        of[1].append(outcome)
+        if errand.assignment is not last:
+            last = errand.assignment
+            offsets, outcomes = found.setdefault(last, ([], []))
+        offsets.append(errand.delivery.position.offset)
+        outcomes.append(outcome)
     return found
 
 

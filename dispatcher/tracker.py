@@ -9,8 +9,9 @@ does not follow how much was ever read.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import lt
 from typing import Final, Protocol
 
 from dispatcher import gapmap
@@ -31,14 +32,16 @@ class Tracker(Protocol):
     def oldest(self) -> tuple[int, float] | None:
         """The offset that holds the partition back, and when it was taken; None if none is open."""
 
-    def take(self, offset: int, now: float) -> bool:
-        """Note that `offset` was read at `now` (monotonic s). False: it is settled, pass it over.
+    def take(self, offsets: Sequence[int], now: float) -> Sequence[int]:
+        """Note that `offsets` were read at `now` (monotonic s); returns those that are open now.
+
+        The others were settled before: pass them over.
 
         Raises:
-            ValueError: the source broke its promise: the offset is open, or out of order.
+            ValueError: the source broke its promise: an offset is open, or out of order.
         """
 
-    def settle(self, offsets: Iterable[int]) -> None:
+    def settle(self, offsets: Collection[int]) -> None:
         """Note that these have their answer in every sink. Exactly once per taken offset.
 
         Raises:
@@ -80,29 +83,29 @@ class PartitionTracker:
         """How many are settled above the watermark: what a stuck position makes grow."""
         return len(self._settled)
 
-    def take(self, offset: int, now: float) -> bool:
-        """See `Tracker.take`."""
-        if offset < self._next:
-            raise ValueError(f"offset {offset} was taken already (next is {self._next})")
-        self._next = offset + 1
-        if offset in self._settled:
-            if not self._order:
-                self._advance()
-            else:
-                self._order.append(offset)
-            return False
-        if not self._order:
-            self.watermark = offset  # a compacted topic has holes: nothing below is open
-        self._order.append(offset)
-        self._open[offset] = now
-        return True
+    def take(self, offsets: Sequence[int], now: float) -> Sequence[int]:
+        """See `Tracker.take`. All at once: this is on the way of every event."""
+        if not offsets:
+            return offsets
+        if offsets[0] < self._next or not all(map(lt, offsets, offsets[1:])):
+            raise ValueError(f"{offsets[0]} to {offsets[-1]} are not in order from {self._next} on")
+        self._next = offsets[-1] + 1
+        self._order.extend(offsets)
+        if not self._settled.isdisjoint(offsets):
+            offsets = [each for each in offsets if each not in self._settled]
+        self._open.update(dict.fromkeys(offsets, now))
+        self._advance()  # over what was settled before, and the holes of a compacted topic
+        return offsets
 
-    def settle(self, offsets: Iterable[int]) -> None:
+    def settle(self, offsets: Collection[int]) -> None:
         """See `Tracker.settle`."""
-        for offset in offsets:
-            if self._open.pop(offset, None) is None:
-                raise ValueError(f"offset {offset} is not open: it would be settled twice")
-            self._settled.add(offset)
+        open_ = self._open
+        try:
+            for offset in offsets:
+                del open_[offset]
+        except KeyError as error:
+            raise ValueError(f"offset {error} is not open: it would be settled twice") from error
+        self._settled.update(offsets)
         self._advance()
 
     def progress(self, outcomes: Mapping[str, int], also: Iterable[int] = ()) -> Progress:
@@ -118,13 +121,14 @@ class PartitionTracker:
 
     def _advance(self) -> None:
         order, open_ = self._order, self._open
-        while order and order[0] not in open_:
-            self._settled.discard(order.popleft())
-        if order:
-            self.watermark = order[0]
-        else:
+        if not open_:
+            self._settled.difference_update(order)
+            order.clear()
             self.watermark = self._next
-            self._settled.discard(self._next - 1)
+            return
+        while order[0] not in open_:
+            self._settled.discard(order.popleft())
+        self.watermark = order[0]
 
 
 @dataclass(slots=True)
@@ -154,17 +158,17 @@ class ReceiptTracker:
         """See `Tracker.oldest`."""
         return next(iter(self._open.items()), None)
 
-    def take(self, offset: int, now: float) -> bool:
+    def take(self, offsets: Sequence[int], now: float) -> Sequence[int]:
         """See `Tracker.take`."""
-        if offset in self._open:
-            raise ValueError(f"message {offset} is open: a source delivers it once at a time")
-        if offset in self._recent:
-            self._settled.append(offset)
-            return False
-        self._open[offset] = now
-        return True
+        fresh = [each for each in offsets if each not in self._recent]
+        self._settled += (each for each in offsets if each in self._recent)
+        for offset in fresh:
+            if offset in self._open:
+                raise ValueError(f"message {offset} is open: a source delivers it once at a time")
+            self._open[offset] = now
+        return fresh
 
-    def settle(self, offsets: Iterable[int]) -> None:
+    def settle(self, offsets: Collection[int]) -> None:
         """See `Tracker.settle`."""
         for offset in offsets:
             if self._open.pop(offset, None) is None:

@@ -6,6 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 from typer.main import get_command
 
 from dispatcher.cli import app
@@ -15,10 +16,11 @@ ROOMS = ("dispatcher", "ingest", "workers", "fmi", "sinks")
 DEPLOY = Path(__file__).parents[1] / "deploy"
 
 
-def unit():
+@pytest.fixture(params=["lookback@.service", "lookback-live.service"])
+def unit(request):
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     parser.optionxform = str
-    parser.read(DEPLOY / "lookback@.service")
+    parser.read(DEPLOY / request.param)
     return parser["Service"]
 
 
@@ -26,14 +28,14 @@ def test_the_settings_to_begin_with_are_valid():
     assert load(DEPLOY / "lookback.toml").sinks.required == ("results.sqlite", "results.parquet")
 
 
-def test_the_unit_runs_a_command_that_exists():
-    _, name, *words = unit()["ExecStart"].split()
+def test_the_unit_runs_a_command_that_exists(unit):
+    _, name, *words = unit["ExecStart"].split()
     options = {each for known in get_command(app).commands[name].params for each in known.opts}
     assert {word for word in words if word.startswith("--")} <= options
 
 
-def test_the_unit_waits_for_the_grace_period():
-    (wait,) = re.findall(r"^(\d+)$", unit()["TimeoutStopSec"])
+def test_the_unit_waits_for_the_grace_period(unit):
+    (wait,) = re.findall(r"^(\d+)$", unit["TimeoutStopSec"])
     assert int(wait) > load(DEPLOY / "lookback.toml").flow.grace_s
 
 

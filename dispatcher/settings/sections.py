@@ -1,31 +1,21 @@
-"""Every setting, with its unit, its default and the reason for it.
-
-Read from one TOML file, then from the environment (`LOOKBACK_BATCH__ITEMS=32`), which wins.
-An unknown key is an error: a misspelt limit must not be a limit that is not there.
-"""
+"""The sections of the settings: every setting, with its unit, its default and the reason for it."""
 
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
-
-from dispatcher.errors import SettingsError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Some settings that belong together."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Ingest(_Section):
+class Ingest(Section):
     """What is read, and from where."""
 
     surveys: tuple[str, ...] = Field(
@@ -56,7 +46,7 @@ class Ingest(_Section):
     )
 
 
-class _KafkaAccess(_Section):
+class _KafkaAccess(Section):
     """How to get into a Kafka cluster."""
 
     security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
@@ -115,14 +105,14 @@ class KafkaOut(_KafkaAccess):
     registry_password: SecretStr | None = Field(None, description="of the schema registry")
 
 
-class Aws(_Section):
+class Aws(Section):
     """SQS and S3. Credentials come from where AWS's own tools take them."""
 
     region: str | None = Field(None, description="region (default: AWS_REGION)")
     endpoint: str | None = Field(None, description="URL of a server that speaks SQS and S3")
 
 
-class Sqs(_Section):
+class Sqs(Section):
     """Events from SQS (`lookback run sqs://queue`)."""
 
     wait_s: int = Field(20, ge=0, le=20, description="seconds of a long poll")
@@ -138,7 +128,7 @@ class Sqs(_Section):
     )
 
 
-class Batch(_Section):
+class Batch(Section):
     """When a batch is closed."""
 
     items: int = Field(
@@ -150,7 +140,7 @@ class Batch(_Section):
     max_age_s: float = Field(1.0, gt=0, description="seconds the oldest item waits at most")
 
 
-class Workers(_Section):
+class Workers(Section):
     """Who answers."""
 
     count: int = Field(
@@ -177,7 +167,7 @@ class Workers(_Section):
     )
 
 
-class Flow(_Section):
+class Flow(Section):
     """How much may be under way."""
 
     items: int = Field(384, ge=1, description="events between source and sinks at most")
@@ -194,7 +184,7 @@ class Flow(_Section):
     )
 
 
-class Sinks(_Section):
+class Sinks(Section):
     """Where results go."""
 
     required: tuple[str, ...] = Field(
@@ -220,7 +210,7 @@ class Sinks(_Section):
     commit_s: float = Field(1.0, gt=0, description="seconds between commits of the position")
 
 
-class DeadLetters(_Section):
+class DeadLetters(Section):
     """When bad input is no longer bad luck."""
 
     max_ratio: float = Field(
@@ -236,123 +226,9 @@ class DeadLetters(_Section):
     )
 
 
-class Metrics(_Section):
+class Metrics(Section):
     """For Prometheus."""
 
     port: int = Field(
         0, ge=0, le=65535, description="port on 127.0.0.1 that answers /metrics; 0: none does"
     )
-
-
-class Settings(BaseSettings):
-    """All settings of a run."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="LOOKBACK_", env_nested_delimiter="__", extra="forbid", frozen=True
-    )
-
-    ingest: Ingest = Field(default_factory=lambda: Ingest.model_validate({}))
-    kafka: Kafka = Field(default_factory=lambda: Kafka.model_validate({}))
-    sqs: Sqs = Field(default_factory=lambda: Sqs.model_validate({}))
-    aws: Aws = Field(default_factory=lambda: Aws.model_validate({}))
-    kafka_out: KafkaOut = Field(default_factory=lambda: KafkaOut.model_validate({}))
-    batch: Batch = Field(default_factory=lambda: Batch.model_validate({}))
-    workers: Workers = Field(default_factory=lambda: Workers.model_validate({}))
-    flow: Flow = Field(default_factory=lambda: Flow.model_validate({}))
-    sinks: Sinks = Field(default_factory=lambda: Sinks.model_validate({}))
-    metrics: Metrics = Field(default_factory=lambda: Metrics.model_validate({}))
-    dead_letters: DeadLetters = Field(default_factory=lambda: DeadLetters.model_validate({}))
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment wins over the file: a container is adjusted without a new file."""
-        return env_settings, init_settings
-
-
-def load(path: Path | None) -> Settings:
-    """Read the settings file (None: defaults) and the environment.
-
-    Raises:
-        SettingsError: the file cannot be read, or a key is unknown or out of range.
-    """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text())
-        except OSError as error:
-            raise SettingsError(
-                f"settings file {path}: {error.strerror}; check the path given with --settings"
-            ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SettingsError(f"settings file {path} is not TOML: {error}") from error
-    _refuse_unknown_variables()
-    try:
-        return Settings(**values)
-    except ValidationError as error:
-        raise SettingsError(_in_one_line(error)) from error
-
-
-# Read by parts that run outside the dispatcher, or by the tests.
-_OTHER_VARIABLES = frozenset({"LOOKBACK_WEIGHTS", "LOOKBACK_PRECISION"})
-_FOR_TESTS = "LOOKBACK_TEST_"
-
-
-def _refuse_unknown_variables() -> None:
-    """Pydantic passes over variables it does not know; a misspelt one must not be lost."""
-    known = {
-        f"LOOKBACK_{section}__{key}".upper()
-        for section, field in Settings.model_fields.items()
-        for key in _section_of(field.annotation).model_fields
-    }
-    for variable in os.environ:
-        if variable.startswith(_FOR_TESTS) or variable in known | _OTHER_VARIABLES:
-            continue
-        if variable.startswith("LOOKBACK_"):
-            raise SettingsError(
-                f"environment variable {variable} names no setting; "
-                "`lookback settings` lists them all"
-            )
-
-
-def _section_of(annotation: Any) -> type[BaseModel]:
-    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-        raise TypeError(f"{annotation} is not a section of settings")
-    return annotation
-
-
-def _in_one_line(error: ValidationError) -> str:
-    problems = []
-    for each in error.errors(include_url=False):
-        key = ".".join(str(part) for part in each["loc"])
-        if each["type"] == "extra_forbidden":
-            problems.append(f"{key} is not a setting")
-        else:
-            problems.append(f"{key}: {each['msg']} (got {each['input']!r})")
-    return "settings: " + "; ".join(problems) + "; `lookback settings` lists all with their units"
-
-
-def reference() -> str:
-    """All settings as a Markdown table: key, default, meaning. `docs/settings.md` is this."""
-    lines = ["| setting | default | meaning |", "|---|---|---|"]
-    for section, field in Settings.model_fields.items():
-        for key, each in _section_of(field.annotation).model_fields.items():
-            default = "cores" if each.default_factory else _toml(each.default)
-            lines.append(f"| `{section}.{key}` | `{default}` | {each.description} |")
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: Any) -> str:
-    if value is None:
-        return "unset"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return "[" + ", ".join(f'"{each}"' for each in value) + "]"
-    return f'"{value}"' if isinstance(value, str) else str(value)

@@ -1,0 +1,153 @@
+"""Settings: read from one TOML file, then from the environment, which wins.
+
+`LOOKBACK_BATCH__ITEMS=32` is `batch.items`. An unknown key is an error: a misspelt limit must not
+be a limit that is not there.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from dispatcher.errors import SettingsError
+from dispatcher.settings.sections import (
+    Aws,
+    Batch,
+    DeadLetters,
+    Flow,
+    Ingest,
+    Kafka,
+    KafkaOut,
+    Metrics,
+    Sinks,
+    Sqs,
+    Workers,
+)
+
+__all__ = ["Aws", "Ingest", "Kafka", "KafkaOut", "Settings", "Sqs", "load", "reference"]
+
+
+class Settings(BaseSettings):
+    """All settings of a run."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LOOKBACK_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    ingest: Ingest = Field(default_factory=lambda: Ingest.model_validate({}))
+    kafka: Kafka = Field(default_factory=lambda: Kafka.model_validate({}))
+    sqs: Sqs = Field(default_factory=lambda: Sqs.model_validate({}))
+    aws: Aws = Field(default_factory=lambda: Aws.model_validate({}))
+    kafka_out: KafkaOut = Field(default_factory=lambda: KafkaOut.model_validate({}))
+    batch: Batch = Field(default_factory=lambda: Batch.model_validate({}))
+    workers: Workers = Field(default_factory=lambda: Workers.model_validate({}))
+    flow: Flow = Field(default_factory=lambda: Flow.model_validate({}))
+    sinks: Sinks = Field(default_factory=lambda: Sinks.model_validate({}))
+    metrics: Metrics = Field(default_factory=lambda: Metrics.model_validate({}))
+    dead_letters: DeadLetters = Field(default_factory=lambda: DeadLetters.model_validate({}))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file: a container is adjusted without a new file."""
+        return env_settings, init_settings
+
+
+def load(path: Path | None) -> Settings:
+    """Read the settings file (None: defaults) and the environment.
+
+    Raises:
+        SettingsError: the file cannot be read, or a key is unknown or out of range.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text())
+        except OSError as error:
+            raise SettingsError(
+                f"settings file {path}: {error.strerror}; check the path given with --settings"
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"settings file {path} is not TOML: {error}") from error
+    _refuse_unknown_variables()
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingsError(_in_one_line(error)) from error
+
+
+# Read by parts that run outside the dispatcher, or by the tests.
+_OTHER_VARIABLES = frozenset({"LOOKBACK_WEIGHTS", "LOOKBACK_PRECISION"})
+_FOR_TESTS = "LOOKBACK_TEST_"
+
+
+def _refuse_unknown_variables() -> None:
+    """Pydantic passes over variables it does not know; a misspelt one must not be lost."""
+    known = {
+        f"LOOKBACK_{section}__{key}".upper()
+        for section, field in Settings.model_fields.items()
+        for key in _section_of(field.annotation).model_fields
+    }
+    for variable in os.environ:
+        if variable.startswith(_FOR_TESTS) or variable in known | _OTHER_VARIABLES:
+            continue
+        if variable.startswith("LOOKBACK_"):
+            raise SettingsError(
+                f"environment variable {variable} names no setting; "
+                "`lookback settings` lists them all"
+            )
+
+
+def _section_of(annotation: Any) -> type[BaseModel]:
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        raise TypeError(f"{annotation} is not a section of settings")
+    return annotation
+
+
+def _in_one_line(error: ValidationError) -> str:
+    problems = []
+    for each in error.errors(include_url=False):
+        key = ".".join(str(part) for part in each["loc"])
+        if each["type"] == "extra_forbidden":
+            problems.append(f"{key} is not a setting")
+        else:
+            # What was meant to be a password must not end up in a log.
+            secret = key.endswith(("password", "secret"))
+            got = "" if secret else f" (got {each['input']!r})"
+            problems.append(f"{key}: {each['msg']}{got}")
+    return "settings: " + "; ".join(problems) + "; `lookback settings` lists all with their units"
+
+
+def reference() -> str:
+    """All settings as a Markdown table: key, default, meaning. `docs/settings.md` is this."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    for section, field in Settings.model_fields.items():
+        for key, each in _section_of(field.annotation).model_fields.items():
+            default = "cores" if each.default_factory else _toml(each.default)
+            lines.append(f"| `{section}.{key}` | `{default}` | {each.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(f'"{each}"' for each in value) + "]"
+    return f'"{value}"' if isinstance(value, str) else str(value)
