@@ -6,9 +6,9 @@ partitions of the source, sinks of the settings, outcomes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from dispatcher.breaker import State
 from dispatcher.errors import SettingsError
 from dispatcher.service import Run
+from ingest.events import Partition
 
 METRICS: Final = {
     "lookback_received_total": "events taken, per lane and partition (source, partition)",
@@ -23,6 +24,9 @@ METRICS: Final = {
     "lookback_in_flight": "events taken and not settled, per lane and partition",
     "lookback_unbalanced_partitions": "partitions whose books do not balance: always 0",
     "lookback_oldest_open_seconds": "age of the oldest event that is not settled (s)",
+    "lookback_source_waiting": "offsets that a topic's partition has and we have not taken",
+    "lookback_source_behind_seconds": "age of what was taken last, where more waits (s)",
+    "lookback_source_lost_total": "offsets that retention deleted before they were taken",
     "lookback_held_back_seconds_total": "how long the source was not asked for want of room (s)",
     "lookback_credit_bytes": "bytes of events between source and sinks",
     "lookback_at_workers": "items that workers have",
@@ -37,6 +41,22 @@ METRICS: Final = {
 _PAGE: Final = ("lane", "source", "partition")
 
 
+class _Lag(Protocol):
+    @property
+    def offsets(self) -> int: ...
+    @property
+    def behind_s(self) -> float: ...
+
+
+@runtime_checkable
+class _Behind(Protocol):
+    """A source that knows how far it is behind."""
+
+    @property
+    def lost_to_retention(self) -> int: ...
+    def lag(self) -> Mapping[Partition, _Lag]: ...
+
+
 class RunCollector:
     """The metrics of one run, for a registry of prometheus_client."""
 
@@ -47,6 +67,7 @@ class RunCollector:
         """All metrics as they are now."""
         yield from self._books()
         yield from self._flow()
+        yield from self._source()
         yield from self._sinks()
         latency = _gauge("lookback_latency_seconds", ("quantile",))
         for fraction in (0.5, 0.98):
@@ -77,6 +98,19 @@ class RunCollector:
         yield held_back
         yield _single("lookback_credit_bytes", lane.credit.bytes)
         yield _single("lookback_at_workers", pipeline.at_workers)
+
+    def _source(self) -> Iterable[Metric]:
+        source = self._run.lane.source
+        if not isinstance(source, _Behind):
+            return
+        waiting = _gauge("lookback_source_waiting", ("source", "partition"))
+        behind = _gauge("lookback_source_behind_seconds", ("source", "partition"))
+        for partition, lag in source.lag().items():
+            waiting.add_metric([*partition], lag.offsets)
+            behind.add_metric([*partition], lag.behind_s)
+        lost = _counter("lookback_source_lost_total", ())
+        lost.add_metric([], source.lost_to_retention)
+        yield from (waiting, behind, lost)
 
     def _sinks(self) -> Iterable[Metric]:
         waiting = _gauge("lookback_sink_waiting", ("sink",))

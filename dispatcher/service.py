@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dispatcher import transactions
+from dispatcher.access import aws_client
 from dispatcher.batching import Batcher, BatchLimits
 from dispatcher.books import Totals
 from dispatcher.checkpoint import LIVE, Checkpoint
@@ -153,7 +154,7 @@ def open_intake_parts(stack: AsyncExitStack, settings: Settings) -> tuple[Decode
     limit = round(settings.ingest.max_event_mib * 2**20)
     schemas = open_schemas(settings.ingest.schemas, settings.ingest.registry)
     stack.push_async_callback(schemas.close)
-    resolver = Resolver(settings.ingest.allow, settings.ingest.frames)
+    resolver = Resolver(settings.ingest.allow, settings.ingest.frames, aws_client(settings.aws))
     stack.push_async_callback(resolver.close)
     return Decoder(schemas, max_bytes=limit), resolver
 

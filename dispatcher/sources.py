@@ -96,5 +96,6 @@ def _sqs(queue: str, settings: Settings) -> Source:
         receivers=given.receivers,
         max_outstanding=given.max_outstanding,
         until_empty=given.until_empty,
+        max_bytes=round(settings.ingest.max_event_mib * 2**20),
     )
     return SqsSource(queue, options, aws_client(settings.aws), settings.ingest.allow)

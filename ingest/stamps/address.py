@@ -7,7 +7,7 @@ make the service read any file and call any host.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -32,14 +32,18 @@ class Fetcher:
     """Reads files, S3 objects and HTTPS addresses below the allowed prefixes.
 
     `allow`: folders, `s3://bucket/prefix`, `https://host/path`. A folder allows what really lies
-    in it: `..` and links that lead out do not count. `limit`: bytes.
+    in it: `..` and links that lead out do not count. `limit`: bytes. `s3`: arguments for the client
+    of S3 (`endpoint_url`, `region_name`, ...); what is not given comes from the environment.
     """
 
-    def __init__(self, allow: Sequence[str], limit: int) -> None:
+    def __init__(
+        self, allow: Sequence[str], limit: int, s3: Mapping[str, Any] | None = None
+    ) -> None:
         kinds = [(_allowed_scheme(each), each) for each in allow]
         self._folders = [Path(_path(each)).resolve() for kind, each in kinds if kind in _FILES]
         self._prefixes = [each.rstrip("/") + "/" for kind, each in kinds if kind in _ELSEWHERE]
         self._limit = limit
+        self._s3_client = dict(s3 or {})
         self._http: aiohttp.ClientSession | None = None
         self._s3: Any = None
         self._opened = AsyncExitStack()
@@ -103,7 +107,7 @@ class Fetcher:
         from aiobotocore.session import get_session
 
         if self._s3 is None:
-            opened = get_session().create_client("s3")
+            opened = get_session().create_client("s3", **self._s3_client)
             self._s3 = await self._opened.enter_async_context(opened)
         bucket, _, key = url.removeprefix("s3://").partition("/")
         answer = await self._s3.get_object(Bucket=bucket, Key=key)

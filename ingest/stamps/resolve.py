@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,13 @@ class Resolver:
     `allow`: prefixes of addresses that events may name; `frames`: a folder of survey frames.
     """
 
-    def __init__(self, allow: Sequence[str] = (), frames: Path | None = None) -> None:
-        self._fetcher = Fetcher(allow, _MAX_STAMP)
+    def __init__(
+        self,
+        allow: Sequence[str] = (),
+        frames: Path | None = None,
+        s3: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._fetcher = Fetcher(allow, _MAX_STAMP, s3)
         self._frames = _open_frames(frames) if frames else None
 
     async def resolve(self, event: Event) -> Stamp:

@@ -11,7 +11,7 @@ def test_a_restart_redoes_only_what_was_open(steps, random):
     """Any order of completion, a crash at any point, holes between offsets."""
     offsets = [sum(steps[: i + 1]) for i in range(len(steps))]
     tracker = PartitionTracker()
-    assert all(tracker.take(each, 0.0) for each in offsets)
+    assert tracker.take(offsets, 0.0) == offsets
     settled = random.sample(offsets, random.randint(0, len(offsets)))
     ahead = tracker.progress({}, settled) if settled and random.random() < 0.5 else None
     for each in settled:
@@ -20,7 +20,7 @@ def test_a_restart_redoes_only_what_was_open(steps, random):
     progress = tracker.progress({})
     assert ahead in (None, progress), "what would be is what is, once it is"
     resumed = PartitionTracker.resume(progress)
-    redone = [each for each in offsets if each >= progress.watermark and resumed.take(each, 0.0)]
+    redone = list(resumed.take([each for each in offsets if each >= progress.watermark], 0.0))
 
     assert redone == sorted(set(offsets) - set(settled))
     resumed.settle(redone)
@@ -29,7 +29,7 @@ def test_a_restart_redoes_only_what_was_open(steps, random):
 
 @pytest.mark.parametrize("tracker", [PartitionTracker(), ReceiptTracker()])
 def test_nothing_is_settled_twice(tracker):
-    tracker.take(0, 0.0)
+    tracker.take([0], 0.0)
     tracker.settle([0])
     with pytest.raises(ValueError, match="twice"):
         tracker.settle([0])
@@ -38,7 +38,7 @@ def test_nothing_is_settled_twice(tracker):
 def test_memory_follows_what_is_in_flight():
     tracker = PartitionTracker()
     for offset in range(100_000):
-        tracker.take(offset, 0.0)
+        tracker.take([offset], 0.0)
         tracker.settle([offset])
     assert tracker.open_count == 0
     assert tracker.settled_above <= 1
@@ -47,7 +47,7 @@ def test_memory_follows_what_is_in_flight():
 def test_what_holds_a_partition_back_is_its_lowest_open_offset():
     tracker = PartitionTracker()
     for offset in (3, 5, 9):
-        tracker.take(offset, float(offset))
+        tracker.take([offset], float(offset))
     tracker.settle([5])
     assert tracker.oldest == (3, 3.0)
     tracker.settle([3])
@@ -58,15 +58,23 @@ def test_what_holds_a_partition_back_is_its_lowest_open_offset():
 
 def test_a_queue_acknowledges_each_message_and_remembers_the_last():
     tracker = ReceiptTracker.resume([7])
-    assert not tracker.take(7, 0.0), "settled before the crash: acknowledged again, not redone"
-    assert tracker.take(8, 1.0)
-    assert tracker.take(9, 2.0)
+    assert tracker.take([7], 0.0) == [], "settled before the crash: acknowledged again, not redone"
+    assert tracker.take([8], 1.0) == [8]
+    assert tracker.take([9], 2.0) == [9]
     tracker.settle([9])
     assert tracker.oldest == (8, 1.0)
     assert tracker.progress({"written": 1}) == Progress(outcomes={"written": 1}, settled=(7, 9))
     assert tracker.progress({}).settled == ()
-    assert not tracker.take(9, 3.0)
+    assert tracker.take([9], 3.0) == []
     for message in range(100, 100 + REMEMBERED):
-        tracker.take(message, 4.0)
+        tracker.take([message], 4.0)
         tracker.settle([message])
-    assert tracker.take(9, 5.0), "what is remembered is bounded"
+    assert tracker.take([9], 5.0) == [9], "what is remembered is bounded"
+
+
+@pytest.mark.parametrize("offsets", [[4, 3], [3, 3], [1]])
+def test_a_source_that_breaks_its_order_is_found_out(offsets):
+    tracker = PartitionTracker()
+    tracker.take([0, 1], 0.0)
+    with pytest.raises(ValueError, match="not in order"):
+        tracker.take(offsets, 0.0)

@@ -1,5 +1,6 @@
 """The live roads from end to end: topics and queues in, results out, on real servers."""
 
+import asyncio
 import json
 import uuid
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from parts.aws import ACCESS
 from dispatcher import service
 from dispatcher.errors import SettingsError
 from dispatcher.invokers import InlineInvoker
+from dispatcher.metrics import RunCollector
 from dispatcher.reconcile import reconcile
 from dispatcher.settings import load
 from ingest.codecs.notice import InlineImage, NewImage
@@ -93,7 +95,12 @@ async def proof(location, tmp_path):
 
 async def test_a_topic_is_answered_once_and_proved(prepare, topic, tmp_path):
     async with prepare(topic) as run:
-        await run.lane.run()
+        lane = asyncio.create_task(run.lane.run())
+        while not run.lane.custody.assignments:
+            await asyncio.sleep(0.01)
+        names = {each.name for each in RunCollector(run).collect()}
+        assert {"lookback_source_waiting", "lookback_source_lost"} <= names
+        await lane
         assert run.totals().outcomes == EXPECTED
     report = await proof(topic, tmp_path)
     assert report.findings == []
