@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, get_args
 
@@ -12,7 +12,7 @@ from sinks.record import IDS, SCHEMA_VERSION, ResultRecord
 
 FIELDS: Final = tuple(ResultRecord.model_fields)
 
-_values: Final = itemgetter(*FIELDS)
+_values: Final[Callable[[Mapping[str, Any]], tuple[Any, ...]]] = itemgetter(*FIELDS)
 
 _SQL: Final = {str: "TEXT", int: "INTEGER", float: "REAL"}
 _ARROW: Final = {str: pa.string(), int: pa.int64(), float: pa.float64()}
