@@ -47,6 +47,7 @@ class Checkpoint:
     def __init__(self, path: Path, keys: int = 5_000_000) -> None:
         self._path = path
         self._keys = keys
+        self._open: dict[str, Position] = {}
         self._uncommitted: dict[str, Position] = {}
         try:
             self._reader = sqlite3.connect(path)
@@ -101,19 +102,33 @@ class Checkpoint:
 
     def first_seen(self, key: str, position: Position) -> Position:
         """Where `key` (hex digits) was seen first; `position` if that is here and now."""
-        if key in self._uncommitted:
-            return self._uncommitted[key]
+        if found := self._open.get(key) or self._uncommitted.get(key):
+            return found
         row = self._reader.execute(
             "SELECT source, partition, first_offset FROM known WHERE key = ?",
             (bytes.fromhex(key),),
         ).fetchone()
         if row is not None:
             return Position(*row)
-        self._uncommitted[key] = position
+        self._open[key] = position
         return position
 
+    def is_open(self, key: str) -> bool:
+        """Whether an event of this key was seen, and has no answer so far."""
+        return key in self._open
+
+    def close_keys(self, keys: Iterable[str]) -> None:
+        """Their events have their answer in every sink: from now on they are remembered.
+
+        Not before: a crash, or another dispatcher that gets the partition, would find the first
+        copy here and take it for a duplicate of one that nobody works on any more.
+        """
+        for key in keys:
+            if position := self._open.pop(key, None):
+                self._uncommitted[key] = position
+
     async def commit(self, progress: Mapping[Partition, Progress], lane: str = LIVE) -> None:
-        """Store progress and all keys seen since the last commit, in one transaction.
+        """Store progress and all keys answered since the last commit, in one transaction.
 
         Raises:
             LaneStopped: the file cannot be written.

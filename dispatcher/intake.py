@@ -7,7 +7,8 @@ can be in it at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from dispatcher.books import Outcome
@@ -38,9 +39,13 @@ class Intake:
     clerk: Clerk
     clock: Clock
     settings: Ingest
+    _copies: dict[str, list[Conclusion]] = field(default_factory=dict)
 
-    async def identify(self, errand: Errand) -> Identified | Conclusion:
-        """Which event this is, and whether it is asked for and new. Never raises for bad input."""
+    async def identify(self, errand: Errand) -> Identified | Conclusion | None:
+        """Which event this is, and whether it is asked for and new. Never raises for bad input.
+
+        None: it is a copy of one that is under way, and waits for its answer (`settled`).
+        """
         try:
             event = await self.decoder.decode(errand.delivery)
         except DecodeError as error:
@@ -51,10 +56,22 @@ class Intake:
         key = event.key(self.clerk.model.key)
         position = errand.delivery.position
         if self.checkpoint.first_seen(key, position) != position:
-            return self.clerk.passed_over(errand, Outcome.DUPLICATE)
+            copy = self.clerk.passed_over(errand, Outcome.DUPLICATE)
+            if not self.checkpoint.is_open(key):
+                return copy
+            # If it were settled before the first copy is, and that one moved to a dispatcher which
+            # takes it for a duplicate of this one, nobody would answer.
+            self._copies.setdefault(key, []).append(copy)
+            return None
         if stale := self._staleness(event):
             return self.clerk.dead(errand, stale, event)
         return Identified(errand, event, key)
+
+    def settled(self, conclusions: Sequence[Conclusion]) -> list[Conclusion]:
+        """These are stored. Returns the copies that waited for that: they are settled, too."""
+        keys = [each.row.result_id for each in conclusions if each.row and each.row.result_id]
+        self.checkpoint.close_keys(keys)
+        return [copy for key in keys for copy in self._copies.pop(key, ())]
 
     def _staleness(self, event: Event) -> DecodeError | None:
         """Why an event is too old to be answered; None if it is not."""

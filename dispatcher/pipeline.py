@@ -43,6 +43,7 @@ class Pipeline:
         """See `Work.running`."""
 
         def settled(conclusions: Sequence[Conclusion]) -> None:
+            conclusions = [*conclusions, *self.intake.settled(conclusions)]
             settle([(each.errand, each.outcome) for each in conclusions])
             for listener in self.listeners:
                 for each in conclusions:
@@ -65,7 +66,7 @@ class Pipeline:
             if isinstance(found, Identified):
                 # Credit bounds how many of these there are.
                 self._start(self._resolving, self._resolve(found))
-            else:
+            elif found:
                 self.writer.put(found)
             # Decoding is work of a millisecond without a pause: let answers come in between.
             await asyncio.sleep(0)

@@ -128,9 +128,11 @@ class MemoryBroker:
     async def _rebalance(self) -> None:
         async with self._rebalancing:
             try:
-                # Who is cut off cannot answer, and who fails here says so when it is asked next.
-                asked = [each for each in self._members if each.connected]
-                await asyncio.gather(*(each.give_up() for each in asked), return_exceptions=True)
+                # All have let go before anything is dealt, also when who joins is killed meanwhile.
+                async with asyncio.TaskGroup() as tasks:
+                    for each in self._members:
+                        if each.connected:
+                            tasks.create_task(each.give_up())
             finally:
                 self._deal()
 
@@ -236,14 +238,16 @@ class MemoryMember:
     # What the broker says.
 
     async def give_up(self) -> None:
-        """A rebalance begins: finish, commit, and let go of all partitions."""
+        """A rebalance begins: finish, commit, and let go of all partitions.
+
+        What fails in that is raised by the next `take`.
+        """
         self._giving_up = True
         try:
             if self._keeper:
                 await self._keeper.revoke(self.partitions)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, `take` says it
             self._failure = error
-            raise
         finally:
             self._giving_up = False
             self._lose()

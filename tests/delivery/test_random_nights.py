@@ -1,0 +1,29 @@
+"""200 random nights: each leaves what an undisturbed one does, and no commit says too much."""
+
+import pytest
+import structlog
+
+from delivery.random_night import pass_one
+
+NIGHTS = 200
+AT_ONCE = 10
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    """Outages are what these nights are made of."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    yield
+    structlog.configure(**before)
+
+
+@pytest.mark.parametrize("first", range(0, NIGHTS, AT_ONCE))
+def test_random_nights(first):
+    for seed in range(first, first + AT_ONCE):
+        seen = pass_one(seed)
+        assert seen["commits"]
+
+
+def test_a_seed_gives_the_same_night_again():
+    assert pass_one(4) == pass_one(4)
