@@ -35,7 +35,7 @@ def follow(
     Raises:
         LaneStopped: it ran, and something is wrong.
     """
-    from dispatcher import metrics, report, service, view
+    from dispatcher import collector, metrics, report, service, view
 
     console = Console(stderr=True)
 
@@ -43,6 +43,7 @@ def follow(
         stopping = asyncio.Event()
         _stop_on_signals(stopping)
         async with service.prepare(source, output, settings, redrive=redrive, tense=tense) as run:
+            collector.ease()
             machine = report.Machine(began)
             structlog.contextvars.bind_contextvars(run=run.run_id)
             beside = {
