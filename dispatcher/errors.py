@@ -2,7 +2,8 @@
 
     DispatcherError
     ├── SettingsError        a setting is unknown, missing or out of range
-    ├── LaneStopped          the lane stopped itself (too many dead letters, a sink that refuses)
+    ├── LaneStopped          the lane stopped itself (a sink that refuses, a full disk)
+    │   └── BrokenStream     too many dead letters
     └── InvocationError      one invocation gave no answer
         ├── WorkerLost       the worker ended before it answered
         ├── TimedOut         no answer within the deadline; the worker was stopped
@@ -24,6 +25,17 @@ class SettingsError(DispatcherError):
 
 class LaneStopped(DispatcherError):
     """The lane stopped itself; what was not answered is still uncommitted and will be redone."""
+
+
+class BrokenStream(LaneStopped):
+    """Too many events became dead letters. `how_many`: of how many; `limit`: the setting."""
+
+    def __init__(self, how_many: str, limit: str) -> None:
+        super().__init__(
+            f"{how_many} became dead letters: this is a broken stream or a broken release, not bad "
+            "luck; their reasons and bytes are among the dead letters (`lookback deadletters "
+            f"list`): mend what they say and run again ({limit} sets the limit)"
+        )
 
 
 class InvocationError(DispatcherError):

@@ -27,7 +27,7 @@ from dispatcher.credit import Credit
 from dispatcher.custody import Custody, Settled
 from dispatcher.deadline import Deadline
 from dispatcher.errands import Errand
-from dispatcher.errors import LaneStopped
+from dispatcher.errors import BrokenStream
 from dispatcher.settings import Settings
 from dispatcher.tracker import PartitionTracker, ReceiptTracker, Tracker
 from ingest.errors import SourceUnavailable
@@ -36,7 +36,9 @@ from ingest.progress import Progress
 from ingest.sources import Source
 
 _IDLE_S: Final = 0.05  # between looks at a source that has nothing right now
-_COMMIT_FLOOR_S: Final = 5.0  # what a commit gets even when the time of a revoke is over
+_FINISHING: Final = 0.7  # share of the time of a revoke; the rest is for the commit
+_LAST_TRIES: Final = 3
+_LAST_WAIT_S: Final = 1.0
 
 _log = structlog.get_logger()
 
@@ -74,7 +76,6 @@ class Lane:
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     """Of this run alone."""
 
-    _dead_in_a_row: int = 0
     _stopping: bool = False
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
     _committing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -97,9 +98,7 @@ class Lane:
         except ExceptionGroup as group:
             raise _cause(group) from group
         finally:
-            # All partitions: a commit that was cut off at the end may have dropped some.
-            self.custody.spoil(self.custody.partitions)
-            await self._commit()
+            await self._commit_last()
             await self.source.close()
 
     def stop(self) -> None:
@@ -138,13 +137,14 @@ class Lane:
 
     async def revoke(self, partitions: Collection[Partition]) -> None:
         """See `Keeper.revoke`."""
-        deadline = Deadline.after(self.clock, self.settings.kafka.revoke_s)
+        time_s = self.settings.kafka.revoke_s
+        deadline = Deadline.after(self.clock, _FINISHING * time_s)
         while self.custody.open_in(partitions) and deadline.left():
             self._moved.clear()
             self.work.flush()
             await _wait(self._moved, deadline.left())
         try:
-            async with asyncio.timeout(max(_COMMIT_FLOOR_S, deadline.left())):
+            async with asyncio.timeout((1 - _FINISHING) * time_s + deadline.left()):
                 await self._commit(partitions)
         except TimeoutError:
             _log.warning("no commit before a revoke: what was settled last will be redone")
@@ -183,38 +183,22 @@ class Lane:
         """Every sink has its row: close these errands everywhere they are open.
 
         Raises:
-            LaneStopped: too many of them are dead.
+            BrokenStream: too many of them are dead.
         """
         self.custody.settle(settled)
         self.credit.give_back(len(settled), sum(len(each.delivery.body) for each, _ in settled))
         self.outcomes.update([outcome for _, outcome in settled])
         self._moved.set()
-        self._look_at_the_dead(settled)
-
-    def _look_at_the_dead(self, settled: Sequence[Settled]) -> None:
-        limits = self.settings.dead_letters
-        if not self.outcomes[Outcome.DEAD]:
-            return
-        for _, outcome in settled:
-            self._dead_in_a_row = self._dead_in_a_row + 1 if outcome is Outcome.DEAD else 0
-        if self._dead_in_a_row >= limits.max_in_a_row:
-            raise LaneStopped(
-                f"{self._dead_in_a_row} events in a row became dead letters: {_ADVICE} "
-                "(dead_letters.max_in_a_row sets the limit)"
-            )
         trouble = self.too_many_dead_letters()
-        if trouble and self.outcomes.total() >= limits.after:
-            raise LaneStopped(trouble)
+        if trouble and self.outcomes.total() >= self.settings.dead_letters.after:
+            raise trouble
 
-    def too_many_dead_letters(self) -> str | None:
-        """A sentence if this run's share of dead letters is over its limit."""
+    def too_many_dead_letters(self) -> BrokenStream | None:
+        """What to stop with if this run's share of dead letters is over its limit."""
         dead, settled = self.outcomes[Outcome.DEAD], self.outcomes.total()
         if dead <= self.settings.dead_letters.max_ratio * settled:
             return None
-        return (
-            f"{dead} of {settled} events became dead letters: {_ADVICE} "
-            "(dead_letters.max_ratio sets the limit)"
-        )
+        return BrokenStream(f"{dead} of {settled} events", "dead_letters.max_ratio")
 
     async def _drain(self) -> None:
         """Wait until nothing is in flight; when told to stop, only for the grace period."""
@@ -246,6 +230,16 @@ class Lane:
         if age > self.settings.flow.stuck_s and (partition, offset) != self._stuck:
             self._stuck = (partition, offset)
             _log.warning("stuck", position=f"{partition}:{offset}", open_for_s=round(age))
+
+    async def _commit_last(self) -> None:
+        """All partitions: a commit that was cut off at the end may have dropped some."""
+        for attempt in range(_LAST_TRIES):
+            if attempt:
+                await asyncio.sleep(_LAST_WAIT_S)
+            self.custody.spoil(self.custody.partitions)
+            await self._commit()
+            if not self._commits_fail:
+                return
 
     async def _commit(self, partitions: Collection[Partition] | None = None) -> None:
         async with self._committing:
@@ -285,12 +279,6 @@ class Lane:
                 _log.warning("one event holds its partition back", partition=str(each))
             self._held = held
             self.source.hold(held)
-
-
-_ADVICE: Final = (
-    "this is a broken stream or a broken release, not bad luck; their reasons and bytes are among "
-    "the dead letters (`lookback deadletters list`): mend what they say and run again"
-)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

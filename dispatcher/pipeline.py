@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispatcher.batching import Batcher
+from dispatcher.books import Outcome
 from dispatcher.conclusions import Conclusion
 from dispatcher.errands import Errand, Identified, Question
+from dispatcher.errors import BrokenStream
 from dispatcher.intake import Intake
 from dispatcher.lane import Settle
 from dispatcher.triage import Triage
@@ -25,7 +27,8 @@ from dispatcher.writer import Writer
 class Pipeline:
     """Everything that moves errands from the lane to the sinks.
 
-    `listeners` are told of every settled errand (metrics, live view).
+    `listeners` are told of every settled errand (metrics, live view). `most_dead`: as many events
+    in a row that cannot be read end the work.
     """
 
     intake: Intake
@@ -33,7 +36,9 @@ class Pipeline:
     triage: Triage
     writer: Writer
     listeners: Sequence[Callable[[Conclusion], None]]
+    most_dead: int
     at_workers: int = 0
+    _dead_in_a_row: int = 0
     _tasks: asyncio.TaskGroup | None = None
     _resolving: set[asyncio.Task[None]] = field(default_factory=set)
     _batches: set[asyncio.Task[None]] = field(default_factory=set)
@@ -48,6 +53,11 @@ class Pipeline:
             for listener in self.listeners:
                 for each in conclusions:
                     listener(each)
+            # Now, because letters are stored by now; what is counted is the order of the source.
+            if self._dead_in_a_row >= self.most_dead:
+                raise BrokenStream(
+                    f"{self._dead_in_a_row} events in a row", "dead_letters.max_in_a_row"
+                )
 
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
@@ -63,6 +73,7 @@ class Pipeline:
         """See `Work.accept`."""
         for errand in errands:
             found = await self.intake.identify(errand)
+            self._count_dead(found)
             if isinstance(found, Identified):
                 # Credit bounds how many of these there are.
                 self._start(self._resolving, self._resolve(found))
@@ -70,6 +81,11 @@ class Pipeline:
                 self.writer.put(found)
             # Decoding is work of a millisecond without a pause: let answers come in between.
             await asyncio.sleep(0)
+
+    def _count_dead(self, found: Identified | Conclusion | None) -> None:
+        if self._dead_in_a_row < self.most_dead:  # else it is too late
+            dead = isinstance(found, Conclusion) and found.outcome is Outcome.DEAD
+            self._dead_in_a_row = self._dead_in_a_row + 1 if dead else 0
 
     def flush(self) -> None:
         """See `Work.flush`. What is being resolved will join what is forming."""

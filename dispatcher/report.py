@@ -41,7 +41,8 @@ def trouble(run: Run) -> str | None:
     if dead and run.lane.name == LANE:
         total = run.lane.outcomes.total()
         return f"{dead} of {total} died again: `lookback deadletters list` says of what"
-    return run.lane.too_many_dead_letters()
+    trouble = run.lane.too_many_dead_letters()
+    return str(trouble) if trouble else None
 
 
 def show(run: Run, figures: dict[str, Any], console: Console, output: Path) -> None:

@@ -119,6 +119,7 @@ async def prepare(
             batcher=Batcher(limits, BYTES_PER_ITEM, clock),
             triage=Triage(groups, settings.workers.attempts),
             writer=writer,
+            most_dead=settings.dead_letters.max_in_a_row,
             listeners=[night.count, *([again.note] if again else [])],
         )
         lane = Lane(

@@ -116,6 +116,7 @@ def _pipeline(
         Triage(groups, 1),
         Writer([results_outlet(sink, clock, chosen)], dead),
         listeners=[],
+        most_dead=chosen.dead_letters.max_in_a_row,
     )
 
 

@@ -106,6 +106,7 @@ class Dispatcher:
                 triage=Triage(answers, settings.workers.attempts),
                 writer=Writer(outlets, self._outlet(letters, settings)),
                 listeners=(),
+                most_dead=settings.dead_letters.max_in_a_row,
             ),
             checkpoint=self.checkpoint,
             credit=Credit(settings.flow.items, 2**28, self._clock),

@@ -168,6 +168,21 @@ async def test_too_many_dead_letters_stop_the_lane(prepare, tmp_path, stamp):
         assert run.totals().received < 200
 
 
+async def test_many_dead_letters_in_a_row_stop_the_lane(prepare, tmp_path, stamp):
+    good = [notice(n, stamp).to_bytes() for n in range(100)]
+    mixed = [body for each in good for body in (each, each, b"rubbish", b"rubbish")]
+    # In each of the two partitions every second event is rubbish, then 30 in a row are.
+    limits = "[dead_letters]\nmax_ratio = 1.0\nmax_in_a_row = 30\n"
+    async with prepare(archive(tmp_path / "mixed.sqlite", mixed), limits) as run:
+        await run.lane.run()
+        assert run.totals().outcomes["dead"] == 200, "never more than four in a row"
+    flood = archive(tmp_path / "flood.sqlite", [*mixed[:40], *[b"rubbish"] * 100, *mixed[40:]])
+    async with prepare(flood, limits) as run:
+        with pytest.raises(LaneStopped, match="30 events in a row became dead letters"):
+            await run.lane.run()
+        assert run.totals().received < 150
+
+
 async def test_being_told_to_stop_finishes_what_is_under_way(prepare, night):
     async with prepare(night) as run:
         lane = asyncio.create_task(run.lane.run())
