@@ -6,9 +6,9 @@ Each run of a side is a fresh process on one core of its own; broker, queue and 
 others. All sides join their consumer groups at the same time, wait with their first events in hand,
 and then run one after the other, in alternating order, so that neither imports nor joins are
 measured. The clocks stop after the last commit, before the group is left. A figure is the median
-over the rounds, a ratio is taken round by round (`--quick` has three rounds of what is compared
-with a bare consumer, and one of the rest). At the end it is checked that all events are committed
-and, where there are results, that all are stored.
+over the rounds, a ratio is taken round by round (`--quick` has three to five rounds of what is
+compared with a bare client, and one of the rest). At the end it is checked that all events are
+committed and, where there are results, that all are stored.
 
 kafka_..._vs_bare  events/s of Lookback to those of a bare aiokafka consumer (`getmany`, up to 500
                 records; a commit a second) reading the same topic of 4 partitions to its end, with

@@ -23,10 +23,10 @@ async def quick(bench: Bench) -> Found:
     counts = {side.LOOKBACK_WORK: 20_000, side.FASTSTREAM_BATCH: 20_000}
     counts |= {side.QUIX_BATCH: 10_000, side.FASTSTREAM: 600, side.QUIX: 200}
     small, large, even, drained = await bench.measure(
-        await bench.consuming(60_000, 1_000, 3),
+        await bench.consuming(100_000, 1_000, 5),
         await bench.consuming(1_500, 80_000, 3),
         await bench.answering(counts, "even", 1),
-        await bench.draining(700, 2),
+        await bench.draining(800, 4),
         shared=True,
     )
     return Found(small, large, even, drained, bench.overhead(40_000, 1))

@@ -1,4 +1,4 @@
-"""The four places where aiokafka's public interface is not enough. Tested against real brokers.
+"""The five places where aiokafka's public interface is not enough. Tested against real brokers.
 
 Nothing else of the product touches what is private to aiokafka.
 """
@@ -50,6 +50,23 @@ async def commit(
     still knows the member then. The assignment, the first argument, is not used by aiokafka.
     """
     await consumer._coordinator.commit_offsets(None, dict(offsets))  # noqa: SLF001
+
+
+async def arrival(consumer: AIOKafkaConsumer, seconds: float) -> None:
+    """Wait until a fetch of the consumer has arrived, for `seconds` at most.
+
+    `getmany` with a timeout waits the same way, but counts as polling meanwhile, and must not be
+    cut off.
+
+    Raises:
+        KafkaError: what the fetch says instead (no permission).
+    """
+    waiter = consumer._fetcher._create_fetch_waiter()  # noqa: SLF001
+    try:
+        async with asyncio.timeout(seconds):
+            await waiter
+    except TimeoutError:
+        pass
 
 
 async def refusal(servers: str, client: Mapping[str, Any]) -> Exception | None:

@@ -32,9 +32,9 @@ from ingest.sources.kafka.topics import Topics
 _log = structlog.get_logger()
 
 _DEFAULTS: Final = KafkaOptions()
-_WAIT_S: Final = 0.2
-_NAP_S: Final = 0.02  # for an event that may come
-_SHORT_NAP_S: Final = 0.001  # for a fetch that is under way
+_NAPS: Final = 10
+_NAP_S: Final = 0.02  # at most, for an event that may come
+_YIELD_S: Final = 0.005
 _BEGIN_S: Final = 5.0
 _ATTEND_S: Final = 1.0
 _NOBODY: Final = TopicPartition("", 0)
@@ -81,6 +81,7 @@ class KafkaSource:
         self._clock = clock
         self._contact = Contact(servers)
         self._answered = 0
+        self._ran_others = 0.0
         self._held: frozenset[Partition] = frozenset()
         self._subscribed: frozenset[str] = frozenset()
         self._room = metadata.MAX_BYTES
@@ -151,20 +152,34 @@ class KafkaSource:
             SourceError: the broker refuses us, or the consumer has failed for a minute.
         """
         consumer, assignment = self._parts()
-        waited = nap = 0.0
-        while waited <= _WAIT_S:
-            # Even the first nap, of no time, lets aiokafka fetch and heartbeat.
-            await asyncio.sleep(nap)
+        await self._let_others_run()
+        for _ in range(_NAPS):
             self._raise_failures(assignment)
             if assignment.fresh and not await self._begin(assignment):
                 return []
             deliveries = await self._poll(consumer, assignment, limit)
             if deliveries or self.exhausted or self._closing.is_set():
                 return deliveries
-            under_way = any(assignment.readings[each].waiting for each in self._wanted(assignment))
-            nap = _SHORT_NAP_S if under_way else _NAP_S
-            waited += nap
+            await self._nap(consumer)
         return []
+
+    async def _let_others_run(self) -> None:
+        """Let aiokafka fetch and heartbeat, however fast events are taken.
+
+        Not at each call: it would ask for each partition by itself as soon as that is read, in
+        many small fetches, and have only one under way at a time.
+        """
+        now = time.monotonic()
+        if now - self._ran_others > _YIELD_S:
+            self._ran_others = now
+            await asyncio.sleep(0)
+
+    async def _nap(self, consumer: AIOKafkaConsumer) -> None:
+        """Wait for what the broker sends next. No record is read, so nothing is lost by waking."""
+        try:
+            await doors.arrival(consumer, _NAP_S)
+        except KafkaError as error:
+            self._failure = self._failure or self._contact.failure(error)
 
     def _parts(self) -> tuple[AIOKafkaConsumer, Assignment]:
         if self._consumer is None or self._assignment is None:
@@ -218,11 +233,13 @@ class KafkaSource:
         return deliveries
 
     def _wanted(self, assignment: Assignment) -> list[TopicPartition]:
-        return [
-            key
-            for key, each in assignment.readings.items()
-            if each.partition not in self._held and not each.finished
-        ]
+        """What is not held.
+
+        Also what is finished, whose records `deliveries` leaves out: while aiokafka has some of
+        them, it waits for 0.1 s before it fetches more of the others.
+        """
+        readings = assignment.readings.items()
+        return [key for key, each in readings if each.partition not in self._held]
 
     async def _look(
         self, consumer: AIOKafkaConsumer, assignment: Assignment, asked: list[TopicPartition]
