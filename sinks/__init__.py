@@ -179,7 +179,7 @@ def guarantees() -> str:
     from sinks.postgres import PostgresSink
     from sinks.s3 import S3ResultsSink
 
-    rows: dict[str, type[Sink] | type[DeadLetterSink]] = {
+    rows: dict[str, type[Sink | DeadLetterSink]] = {
         "`*.sqlite`, `*.db`": SqliteSink,
         "`*.jsonl`": JsonLinesSink,
         "`*.parquet`": ParquetSink,

@@ -34,8 +34,8 @@ class DeadLetterQueue:
     780 kB) go to S3 below `bodies`, and without it such a letter is refused, not cut.
 
     Args:
-        url: of the queue, or its name; a FIFO queue ends in `.fifo`. It must have no redrive policy of its own:
-            every look counts as a delivery and would move letters on.
+        url: of the queue, or its name; a FIFO queue ends in `.fifo`. It must have no redrive
+            policy of its own: every look counts as a delivery and would move letters on.
         client: settings of `create_client` (`region_name`, `endpoint_url`, ...).
         bodies: "bucket/prefix" for the large ones.
         wait_s: how long a queue that seems empty is listened to. 0 may miss messages, except
