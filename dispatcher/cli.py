@@ -1,8 +1,9 @@
 """The command line.
 
 Exit codes: 0 done; 1 it ran and something is wrong (books that do not balance, too many dead
-letters, an inspected event that is one); 2 it could not start (a wrong path, a wrong setting).
-Errors are one line.
+letters, an inspected event that is one), or something is away right now (a broker, a database) and
+the same command goes on later; 2 it could not start (a wrong path, a wrong setting). Errors are one
+line.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from dispatcher import settings as settings_module
 from dispatcher.cli_deadletters import app as deadletters_app
 from dispatcher.errors import DispatcherError, LaneStopped
 from dispatcher.following import follow
-from ingest.errors import IngestError
-from sinks.errors import SinkError
+from ingest.errors import IngestError, SourceUnavailable
+from sinks.errors import SinkError, SinkUnavailable
 from workers.errors import WorkerError
 
 app = typer.Typer(
@@ -61,6 +62,8 @@ def main() -> None:
         if error.name != "torch":
             raise
         _complain("this needs torch, which the service does not: pip install 'lookback[train]'", 2)
+    except (SourceUnavailable, SinkUnavailable) as error:
+        _complain(f"{error}; the same command goes on once it is back", 1)
     except (DispatcherError, IngestError, SinkError, WorkerError) as error:
         _complain(str(error), 2)
 

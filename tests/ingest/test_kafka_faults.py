@@ -194,14 +194,27 @@ async def test_a_broker_that_is_gone_is_left_in_time(tmp_path):
 
 
 async def test_an_address_where_nobody_answers_is_an_error():
-    source = KafkaSource("127.0.0.1:1", "topic")
-    with pytest.raises(SourceError, match=r"no broker answers at 127\.0\.0\.1:1"):
+    source = KafkaSource("127.0.0.1:1", "topic", KafkaOptions(open_s=1))
+    says = r"no broker answers at 127\.0\.0\.1:1 .ConnectionRefused"
+    with pytest.raises(SourceUnavailable, match=says):
         await source.open(Recorder())
+
+
+async def test_a_broker_that_is_just_coming_back_is_waited_for(tmp_path):
+    with noida(tmp_path) as broker:
+        broker.kill()
+        source = KafkaSource(broker.address, "topic", KafkaOptions(group=fresh("g")))
+        opening = asyncio.create_task(source.open(Recorder()))
+        await asyncio.sleep(1)
+        assert not opening.done()
+        await asyncio.to_thread(broker.start)
+        await opening
+        await source.close()
 
 
 async def test_tls_with_a_broker_that_has_none_is_an_error(kafka):
     client = {"security_protocol": "SSL", "ssl_context": ssl.create_default_context()}
-    source = KafkaSource(kafka, "topic", client=client)
+    source = KafkaSource(kafka, "topic", KafkaOptions(open_s=1), client=client)
     with pytest.raises(SourceError, match="check the address, the network and the security"):
         await source.open(Recorder())
 

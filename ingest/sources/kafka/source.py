@@ -12,6 +12,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import (
     CommitFailedError,
+    KafkaConnectionError,
     KafkaError,
     OffsetMetadataTooLargeError,
     OffsetOutOfRangeError,
@@ -34,6 +35,7 @@ _log = structlog.get_logger()
 _DEFAULTS: Final = KafkaOptions()
 _NAPS: Final = 10
 _NAP_S: Final = 0.02  # at most, for an event that may come
+_AGAIN_S: Final = 0.5
 _YIELD_S: Final = 0.005
 _BEGIN_S: Final = 5.0
 _ATTEND_S: Final = 1.0
@@ -95,7 +97,8 @@ class KafkaSource:
         """See `Source.open`. The group assigns partitions some seconds later.
 
         Raises:
-            SourceError: no broker answers, or none lets us in.
+            SourceUnavailable: no broker has answered for `open_s`.
+            SourceError: none lets us in.
         """
         try:
             self._consumer = AIOKafkaConsumer(
@@ -119,7 +122,7 @@ class KafkaSource:
         """
         try:
             async with asyncio.timeout(self._options.open_s):
-                await consumer.start()
+                await self._start(consumer)
                 known: set[str] = await consumer.topics()
         except (KafkaError, OSError, TimeoutError) as error:
             raise await self._closed_door(error) from error
@@ -130,10 +133,22 @@ class KafkaSource:
             _log.warning("no such topic yet: it is read when it appears", source=self.name)
         return known
 
+    async def _start(self, consumer: AIOKafkaConsumer) -> None:
+        """A broker that restarts is back in a moment; one that refuses us is not asked again."""
+        while True:
+            try:
+                await consumer.start()
+            except KafkaConnectionError as error:
+                why = await doors.refusal(self._servers, self._client)
+                if why and refused(why, self._servers):
+                    raise why from error
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                return
+
     async def _closed_door(self, error: BaseException) -> SourceError:
-        if not isinstance(error, TimeoutError):
-            error = await doors.refusal(self._servers, self._client) or error
-        return refused(error, self._servers) or SourceError(
+        error = await doors.refusal(self._servers, self._client) or error
+        return refused(error, self._servers) or SourceUnavailable(
             f"no broker answers at {self._servers} ({described(error)}): check the address, the "
             "network and the security settings (TLS, SASL)"
         )
