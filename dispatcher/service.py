@@ -94,30 +94,12 @@ async def prepare(
             source = again = LetterSource(letters, redrive or (lambda _: True))
         else:
             checkpoint.claim(source.name, where(location))
-        rendezvous = Rendezvous()
-        await rendezvous.start()
-        stack.push_async_callback(rendezvous.close)
-        invoker = invoker or _local(settings)
-        stack.push_async_callback(invoker.close)
-        await invoker.open()
         clerk = Clerk(run_id, model, clock, tense, again.redriven if again else {})
-        decoder, resolver = open_intake_parts(stack, settings)
         night = Night(clock)
-        groups = GroupRunner(
-            invoker,
-            rendezvous,
-            model,
-            run_id,
-            ranks=min(settings.workers.ranks, invoker.slots),
-            deadline_s=settings.workers.deadline_s,
-        )
-        limits = BatchLimits(
-            settings.batch.items, settings.batch.max_bytes, settings.batch.max_age_s
-        )
         pipeline = Pipeline(
-            intake=Intake(decoder, resolver, checkpoint, clerk, clock, settings.ingest),
-            batcher=Batcher(limits, BYTES_PER_ITEM, clock),
-            triage=Triage(groups, settings.workers.attempts),
+            intake=_open_intake(stack, settings, checkpoint, clerk),
+            batcher=_batcher(settings, clock),
+            triage=await _open_triage(stack, settings, invoker or _local(settings), model, run_id),
             writer=writer,
             most_dead=settings.dead_letters.max_in_a_row,
             listeners=[night.count, *([again.note] if again else [])],
@@ -140,6 +122,34 @@ def identify_model(weights: str) -> ModelIdentity:
     """Name and hash of the model that a run asks for, without loading it."""
     card = identify(weights)
     return ModelIdentity(card.name, card.version, card.sha256, card.calibration_id)
+
+
+def _open_intake(
+    stack: AsyncExitStack, settings: Settings, checkpoint: Checkpoint, clerk: Clerk
+) -> Intake:
+    decoder, resolver = open_intake_parts(stack, settings)
+    return Intake(decoder, resolver, checkpoint, clerk, clerk.clock, settings.ingest)
+
+
+def _batcher(settings: Settings, clock: Clock) -> Batcher:
+    given = settings.batch
+    return Batcher(
+        BatchLimits(given.items, given.max_bytes, given.max_age_s), BYTES_PER_ITEM, clock
+    )
+
+
+async def _open_triage(
+    stack: AsyncExitStack, settings: Settings, invoker: Invoker, model: ModelIdentity, run_id: str
+) -> Triage:
+    rendezvous = Rendezvous()
+    await rendezvous.start()
+    stack.push_async_callback(rendezvous.close)
+    stack.push_async_callback(invoker.close)
+    await invoker.open()
+    ranks = min(settings.workers.ranks, invoker.slots)
+    deadline_s = settings.workers.deadline_s
+    groups = GroupRunner(invoker, rendezvous, model, run_id, ranks, deadline_s)
+    return Triage(groups, settings.workers.attempts)
 
 
 def _local(settings: Settings) -> LocalInvoker:
