@@ -95,11 +95,12 @@ async def prepare(
         else:
             checkpoint.claim(source.name, where(location))
         clerk = Clerk(run_id, model, clock, tense, again.redriven if again else {})
-        night = Night(clock)
+        triage = await _open_triage(stack, settings, invoker or _local(settings), model, run_id)
+        night = Night(clock)  # begins when the workers are there
         pipeline = Pipeline(
             intake=_open_intake(stack, settings, checkpoint, clerk),
             batcher=_batcher(settings, clock),
-            triage=await _open_triage(stack, settings, invoker or _local(settings), model, run_id),
+            triage=triage,
             writer=writer,
             most_dead=settings.dead_letters.max_in_a_row,
             listeners=[night.count, *([again.note] if again else [])],
