@@ -8,49 +8,27 @@ from collections.abc import (
     Awaitable,
     Callable,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack
 from typing import Any, ClassVar, Final
 
-import aiohttp
 import orjson
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
-from botocore import exceptions as botocore
 from botocore.exceptions import ClientError
 
+from sinks.amazon import code, explaining
 from sinks.errors import SinkRefused, SinkUnavailable
 from sinks.record import ResultRecord
 from sinks.sink import Stored
 
-_SERVER_FAULT: Final = 500
-# Not every one of these comes with a status that tells.
-_LATER_CODES: Final = frozenset(
-    {
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-        "RequestLimitExceeded",
-        "RequestTimeout",
-        "OperationAborted",
-        "ConditionalRequestConflict",
-    }
-)
-_LATER_STATUSES: Final = frozenset({408, 409, 429})
-_LATER: Final = (
-    botocore.ConnectionError,  # none was made
-    botocore.HTTPClientError,  # one that broke, or an answer that did not come
-    botocore.CredentialRetrievalError,
-    botocore.IncompleteReadError,
-    botocore.ResponseStreamingError,
-    aiohttp.ClientError,
-    OSError,
-    TimeoutError,
-)
 _PAGE: Final = 1000
+_ADVICE: Final = (
+    "check bucket, region, credentials and that s3:PutObject, s3:GetObject and s3:ListBucket are "
+    "allowed, then run again"
+)
 
 
 class S3ResultsSink:
@@ -174,7 +152,7 @@ class S3ResultsSink:
         try:
             answer = await self._opened().get_object(Bucket=self._bucket, Key=key)
         except ClientError as error:
-            if _code(error) == "NoSuchKey":
+            if code(error) == "NoSuchKey":
                 return []  # deleted since it was listed
             raise
         async with answer["Body"] as body:
@@ -202,31 +180,5 @@ class S3ResultsSink:
             raise SinkUnavailable(f"{self.name} is not open")
         return self._client
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except ClientError as error:
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            code = _code(error)
-            if code in _LATER_CODES or status in _LATER_STATUSES or status >= _SERVER_FAULT:
-                raise SinkUnavailable(f"{self.name} cannot be used now ({error})") from error
-            raise self._refusal(error) from error
-        except _LATER as error:
-            what = str(error) or type(error).__name__
-            raise SinkUnavailable(f"{self.name} cannot be used now ({what})") from error
-        except (
-            botocore.BotoCoreError,
-            ValueError,
-        ) as error:  # no credentials, no region, a bad name
-            raise self._refusal(error) from error
-
-    def _refusal(self, error: Exception) -> SinkRefused:
-        return SinkRefused(
-            f"{self.name} cannot be used ({error}): check bucket, region, credentials and that "
-            "s3:PutObject, s3:GetObject and s3:ListBucket are allowed, then run again"
-        )
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+    def _errors(self) -> AbstractContextManager[None]:
+        return explaining(self.name, _ADVICE)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
-from sinks.deadletters.amazon import FAILURES, explaining
+from sinks.amazon import FAILURES, explaining
 from sinks.deadletters.bodies import Bodies
 from sinks.deadletters.letter import DeadLetter, Place
 from sinks.errors import SinkRefused, SinkUnavailable
@@ -23,6 +23,11 @@ _ATTRIBUTES: Final = 1024  # bytes of a message that are left for its attributes
 _LONGEST_CODE: Final = 200
 _REPEATS: Final = 10
 _HIDDEN_S: Final = 600  # how long a message stays hidden at most when whoever looks at it dies
+
+_ADVICE: Final = (
+    "check the queue's address, that of large bodies, and the permissions of the credentials for "
+    "both"
+)
 
 
 class DeadLetterQueue:
@@ -80,7 +85,7 @@ class DeadLetterQueue:
         """See `DeadLetterSink.open`."""
         session = get_session()
         try:
-            with explaining(self.name):
+            with explaining(self.name, _ADVICE):
                 sqs = session.create_client("sqs", **self._client)
                 self._sqs = await self._stack.enter_async_context(sqs)
                 if self._bodies:
@@ -109,7 +114,7 @@ class DeadLetterQueue:
         latest = {each.place: each for each in letters}
         batch: list[dict[str, Any]] = []
         size = 0
-        with explaining(self.name):
+        with explaining(self.name, _ADVICE):
             for each in latest.values():
                 entry = self._entry(each, await self._text(each))
                 length = len(entry["MessageBody"])
@@ -161,7 +166,7 @@ class DeadLetterQueue:
         """
         with TemporaryFile() as file:
             last: dict[Place, tuple[tuple[float, float], int, int]] = {}
-            with explaining(self.name):
+            with explaining(self.name, _ADVICE):
                 async with self._received() as batches:
                     async for messages in batches:
                         for each in messages:
@@ -170,7 +175,7 @@ class DeadLetterQueue:
                                 file.write(each.text.encode())
             for _, start, length in last.values():
                 file.seek(start)
-                with explaining(self.name):
+                with explaining(self.name, _ADVICE):
                     letter = await self._letter(json.loads(file.read(length)))
                 yield letter
 
@@ -184,7 +189,7 @@ class DeadLetterQueue:
         if not places:
             return
         wanted = set(places)
-        with explaining(self.name):
+        with explaining(self.name, _ADVICE):
             async with self._received() as batches:
                 async for messages in batches:
                     await self._delete([each for each in messages if each.place in wanted])

@@ -3,7 +3,7 @@
 import math
 import random
 
-from sinks.record import ResultRecord, Status
+import rows
 
 
 def place(n):
@@ -14,26 +14,7 @@ def place(n):
 
 def record(n, **changed):
     ra, dec = place(n)
-    fields = {
-        "result_id": f"{n:032x}",
-        "survey": "LSST",
-        "alert_id": str(2**62 + n),
-        "source_id": 2**62 + n,
-        "ra": ra,
-        "dec": dec,
-        "status": Status.OK,
-        "z_median": 0.1 + n / 1e6,
-        "model_name": "m",
-        "model_version": "1",
-        "weights_sha256": "0" * 64,
-        "run_id": "r",
-        "src_topic": "t",
-        "src_partition": "p",
-        "src_offset": n,
-        "t_broker_in": 1.5,
-        "t_published": 2.5,
-    }
-    return ResultRecord(**{**fields, **changed})
+    return rows.record(n, **{"ra": ra, "dec": dec, **changed})
 
 
 def close(n):

@@ -21,8 +21,8 @@ import pytest
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from answered import record
 from parts.kafka import noida
+from rows import record
 
 from sinks.errors import SinkRefused, SinkUnavailable
 from sinks.kafka import KafkaSink
@@ -250,7 +250,7 @@ import asyncio, sys
 sys.path[:0] = [sys.argv[4], sys.argv[5]]
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from sinks.kafka import KafkaSink
-from answered import record
+from rows import record
 
 servers, results, events = sys.argv[1:4]
 

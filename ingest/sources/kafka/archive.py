@@ -14,11 +14,13 @@ from ingest.events import Delivery, Partition
 from ingest.progress import Progress
 from ingest.sources import Keeper
 from ingest.sources.kafka import doors, metadata
+from ingest.sources.kafka.connecting import connect
 from ingest.sources.kafka.contact import described
 from ingest.sources.kafka.reading import Reading
 from ingest.sources.kafka.topics import Topics
 
 _POLL_MS: Final = 200
+_OPEN_S: Final = 15.0
 
 
 class TopicArchive:
@@ -46,7 +48,8 @@ class TopicArchive:
         """See `Source.open`.
 
         Raises:
-            SourceError: no broker answers, or there is no such topic.
+            SourceUnavailable: no broker answers.
+            SourceError: none lets us in, or there is no such topic.
         """
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=self._servers,
@@ -55,17 +58,16 @@ class TopicArchive:
             isolation_level="read_committed",
             **self._client,
         )
+        known = await connect(self._consumer, self._servers, self._client, _OPEN_S)
         try:
-            await self._consumer.start()
-            await self._assign(self._consumer, keeper)
-        except (KafkaError, OSError) as error:
+            await self._assign(self._consumer, keeper, known)
+        except KafkaError as error:
             raise SourceError(
-                f"{self.name} cannot be read at {self._servers} ({described(error)}): check the "
-                "address, the network and the security settings"
+                f"{self.name} cannot be read at {self._servers} ({described(error)})"
             ) from error
 
-    async def _assign(self, consumer: AIOKafkaConsumer, keeper: Keeper) -> None:
-        topics = self._topics.among(await consumer.topics(), time.time(), 0.0)
+    async def _assign(self, consumer: AIOKafkaConsumer, keeper: Keeper, known: set[str]) -> None:
+        topics = self._topics.among(known, time.time(), 0.0)
         keys = [
             TopicPartition(topic, number)
             for topic in sorted(topics)

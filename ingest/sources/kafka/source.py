@@ -12,7 +12,6 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import (
     CommitFailedError,
-    KafkaConnectionError,
     KafkaError,
     OffsetMetadataTooLargeError,
     OffsetOutOfRangeError,
@@ -25,6 +24,7 @@ from ingest.progress import Progress
 from ingest.sources import Keeper
 from ingest.sources.kafka import doors, metadata
 from ingest.sources.kafka.assignment import Assignment
+from ingest.sources.kafka.connecting import connect
 from ingest.sources.kafka.contact import Contact, described, refused
 from ingest.sources.kafka.options import KafkaOptions, Start
 from ingest.sources.kafka.reading import Lag
@@ -35,7 +35,6 @@ _log = structlog.get_logger()
 _DEFAULTS: Final = KafkaOptions()
 _NAPS: Final = 10
 _NAP_S: Final = 0.02  # at most, for an event that may come
-_AGAIN_S: Final = 0.5
 _YIELD_S: Final = 0.005
 _BEGIN_S: Final = 5.0
 _ATTEND_S: Final = 1.0
@@ -120,38 +119,13 @@ class KafkaSource:
 
         The subscription comes later: with one, aiokafka starts no consumer before its topics exist.
         """
-        try:
-            async with asyncio.timeout(self._options.open_s):
-                await self._start(consumer)
-                known: set[str] = await consumer.topics()
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise await self._closed_door(error) from error
+        known = await connect(consumer, self._servers, self._client, self._options.open_s)
         now, grace_h = self._clock(), self._options.rollover_grace_h
         if not self._topics.among(known, now, grace_h):
             if self._options.until_end:
                 raise SourceError(f"{self.name}: there is no such topic at {self._servers}")
             _log.warning("no such topic yet: it is read when it appears", source=self.name)
         return known
-
-    async def _start(self, consumer: AIOKafkaConsumer) -> None:
-        """A broker that restarts is back in a moment; one that refuses us is not asked again."""
-        while True:
-            try:
-                await consumer.start()
-            except KafkaConnectionError as error:
-                why = await doors.refusal(self._servers, self._client)
-                if why and refused(why, self._servers):
-                    raise why from error
-                await asyncio.sleep(_AGAIN_S)
-            else:
-                return
-
-    async def _closed_door(self, error: BaseException) -> SourceError:
-        error = await doors.refusal(self._servers, self._client) or error
-        return refused(error, self._servers) or SourceUnavailable(
-            f"no broker answers at {self._servers} ({described(error)}): check the address, the "
-            "network and the security settings (TLS, SASL)"
-        )
 
     def _subscribe(self, consumer: AIOKafkaConsumer, assignment: Assignment) -> None:
         if self._topics.pattern:
