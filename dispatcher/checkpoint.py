@@ -38,6 +38,9 @@ CREATE TABLE IF NOT EXISTS origin (
 LIVE: Final = "live"
 """The lane that a source is followed on; redriven dead letters have their own."""
 
+REPLAY: Final = "replay"
+"""The lane that an archive or an old night is read again on."""
+
 Seen = Mapping[str, Position]
 
 

@@ -22,7 +22,8 @@ from rich.console import Console
 from dispatcher import logs
 from dispatcher import settings as settings_module
 from dispatcher.cli_deadletters import app as deadletters_app
-from dispatcher.errors import DispatcherError, LaneStopped
+from dispatcher.cli_ledger import app as ledger_app
+from dispatcher.errors import DispatcherError, LaneStopped, LedgerUnavailable
 from dispatcher.following import follow
 from ingest.errors import IngestError, SourceUnavailable
 from sinks.errors import SinkError, SinkUnavailable
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 
 app.add_typer(deadletters_app, name="deadletters")
+app.add_typer(ledger_app, name="ledger")
 
 SettingsFile = Annotated[
     Path | None, typer.Option("--settings", help="TOML file; `lookback settings` lists the keys.")
@@ -62,7 +64,7 @@ def main() -> None:
         if error.name != "torch":
             raise
         _complain("this needs torch, which the service does not: pip install 'lookback[train]'", 2)
-    except (SourceUnavailable, SinkUnavailable) as error:
+    except (SourceUnavailable, SinkUnavailable, LedgerUnavailable) as error:
         _complain(f"{error}; the same command goes on once it is back", 1)
     except (DispatcherError, IngestError, SinkError, WorkerError) as error:
         _complain(str(error), 2)

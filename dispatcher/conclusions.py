@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from dispatcher.books import Outcome
+from dispatcher.calls.triage import Reply, Unanswerable
 from dispatcher.clock import Clock
 from dispatcher.errands import Errand, Question
 from dispatcher.groups import ModelIdentity
-from dispatcher.triage import Reply, Unanswerable
 from ingest.errors import DecodeError, NotApplicable
 from ingest.events import Event, Position, Stamp
 from sinks.deadletters import DeadLetter
 from sinks.record import ResultRecord, Status
 from workers.wire import Estimate, VerdictKind
+
+_PICO_PER_MICRO: Final = 10**6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,13 +63,18 @@ class Clerk:
         """What the worker said, or that it could not be made to say anything."""
         errand, event = question.errand, question.event
         if isinstance(reply, Unanswerable):
-            return self._dead(errand, event, reply.reason, reply.detail, question.attempts)
+            return self._dead(errand, event, reply.reason, reply.detail, *question.spent)
         if reply.kind is VerdictKind.BAD_INPUT:
             detail = "the worker refused the stamp"
-            return self._dead(errand, event, reply.reason or "bad_input", detail, question.attempts)
+            return self._dead(errand, event, reply.reason or "bad_input", detail, *question.spent)
         if reply.estimate is None:
             record = self._record(
-                errand, event, question.stamp, status=Status.OUT_OF_DOMAIN, reason=reply.reason
+                errand,
+                event,
+                question.stamp,
+                status=Status.OUT_OF_DOMAIN,
+                reason=reply.reason,
+                **_cost(question),
             )
             return Conclusion(errand, Outcome.NOT_APPLICABLE, record)
         record = self._record(
@@ -76,12 +83,19 @@ class Clerk:
             question.stamp,
             status=Status.OK,
             t_inferred=self.clock.now(),
+            **_cost(question),
             **_redshift(reply.estimate),
         )
         return Conclusion(errand, Outcome.WRITTEN, record)
 
     def _dead(
-        self, errand: Errand, event: Event | None, reason: str, detail: str, attempts: int
+        self,
+        errand: Errand,
+        event: Event | None,
+        reason: str,
+        detail: str,
+        attempts: int,
+        cost: int | None = None,
     ) -> Conclusion:
         position = errand.delivery.position
         letter = DeadLetter(
@@ -91,7 +105,7 @@ class Clerk:
             reason=reason,
             detail=detail,
             attempts=attempts,
-            cost_usd_micro=None,
+            cost_usd_pico=cost,
             body=errand.delivery.body,
             headers=dict(errand.delivery.headers),
             survey=event.survey if event else None,
@@ -136,6 +150,13 @@ class Clerk:
             t_published=self.clock.now(),
             **answer,
         )
+
+
+def _cost(question: Question) -> dict[str, int]:
+    return {
+        "cost_usd_pico": question.cost,
+        "cost_usd_micro": round(question.cost / _PICO_PER_MICRO),
+    }
 
 
 def _redshift(estimate: Estimate) -> dict[str, float | int | None]:

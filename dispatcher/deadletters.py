@@ -60,7 +60,7 @@ class Entry:
     alert_id: str | None
     attempts: int
     redriven: int
-    cost_usd_micro: int | None
+    cost_usd_pico: int | None
     bytes: int
     t_dead: float
 
@@ -75,7 +75,7 @@ class Entry:
             alert_id=letter.alert_id,
             attempts=letter.attempts,
             redriven=letter.redriven,
-            cost_usd_micro=letter.cost_usd_micro,
+            cost_usd_pico=letter.cost_usd_pico,
             bytes=len(letter.body),
             t_dead=letter.t_dead,
         )
@@ -93,7 +93,7 @@ class Listing:
     entries: list[Entry] = field(default_factory=list)
     reasons: Counter[tuple[ErrorClass, str]] = field(default_factory=Counter)
     bytes: int = 0
-    cost_usd_micro: int = 0
+    cost_usd_pico: int = 0
 
     @property
     def total(self) -> int:
@@ -105,7 +105,7 @@ class Listing:
         return {
             "total": self.total,
             "bytes": self.bytes,
-            "cost_usd_micro": self.cost_usd_micro,
+            "cost_usd_pico": self.cost_usd_pico,
             "reasons": [
                 {"error_class": each.value, "reason": reason, "count": count}
                 for (each, reason), count in self.reasons.most_common()
@@ -129,7 +129,7 @@ async def list_letters(
             entry = Entry.of(letter)
             listing.reasons[entry.error_class, entry.reason] += 1
             listing.bytes += entry.bytes
-            listing.cost_usd_micro += entry.cost_usd_micro or 0
+            listing.cost_usd_pico += entry.cost_usd_pico or 0
             heapq.heappush(latest, (entry.t_dead, entry.place, entry))
             if limit is not None and len(latest) > limit:
                 heapq.heappop(latest)

@@ -15,11 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from dispatcher.deadletters import Entry, Listing
+from dispatcher.ledger.money import dollars
 from sinks.deadletters import DeadLetter
 
 _FIRST_BYTES: Final = 256
 _LINE: Final = 16
-_MICRO: Final = 1_000_000
 
 _COLUMNS: Final = (
     "class",
@@ -90,7 +90,7 @@ def plain(text: str) -> Text:
 
 
 def _cells(entry: Entry) -> tuple[str, ...]:
-    cost = entry.cost_usd_micro
+    cost = entry.cost_usd_pico
     return (
         entry.error_class,
         entry.reason,
@@ -98,7 +98,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
         entry.alert_id or "-",
         str(entry.attempts),
         str(entry.redriven),
-        "-" if cost is None else f"${cost / _MICRO:.6f}",
+        "-" if cost is None else dollars(cost),
         str(entry.bytes),
         _when(entry.t_dead),
         str(entry.place),

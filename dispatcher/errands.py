@@ -37,7 +37,8 @@ class Identified:
 class Question:
     """An errand whose event has a stamp: what is batched and sent to the workers.
 
-    `key` is the result key. `attempts` counts the invocations that it was part of.
+    `key` is the result key. `attempts` counts the calls that it was part of, `cost` is its share of
+    what those cost (pico-dollars).
     """
 
     errand: Errand
@@ -45,7 +46,13 @@ class Question:
     stamp: Stamp
     key: str
     attempts: int = 0
+    cost: int = 0
 
     def item(self) -> Item:
         """What the model takes."""
         return Item(self.key, self.stamp.image, self.stamp.magnitudes)
+
+    @property
+    def spent(self) -> tuple[int, int]:
+        """Attempts and cost."""
+        return self.attempts, self.cost

@@ -2,12 +2,14 @@
 
     DispatcherError
     ├── SettingsError        a setting is unknown, missing or out of range
+    ├── LedgerUnavailable    the store of the ledger does not answer
     ├── LaneStopped          the lane stopped itself (a sink that refuses, a full disk)
     │   └── BrokenStream     too many dead letters
     └── InvocationError      one invocation gave no answer
         ├── WorkerLost       the worker ended before it answered
         ├── TimedOut         no answer within the deadline; the worker was stopped
-        └── FunctionError    the handler raised, or could not be loaded
+        ├── FunctionError    the handler raised, or could not be loaded
+        └── Throttled        the platform has no worker for it now: nothing was run or billed
 
 Every message is one line that says what happened and what a person can do.
 """
@@ -21,6 +23,10 @@ class DispatcherError(Exception):
 
 class SettingsError(DispatcherError):
     """A setting is unknown, missing or out of range."""
+
+
+class LedgerUnavailable(DispatcherError):
+    """The store of the ledger does not answer: no money can be set aside, so nothing is sent."""
 
 
 class LaneStopped(DispatcherError):
@@ -39,9 +45,17 @@ class BrokenStream(LaneStopped):
 
 
 class InvocationError(DispatcherError):
-    """One invocation gave no answer. `reason` is its code in dead letters."""
+    """One invocation gave no answer. `reason` is its code in dead letters.
+
+    `reached`: the place in its partition of the item that was being looked at last, or of the first
+    of several that were looked at together; None if that is not known.
+    """
 
     reason = "no_answer"
+
+    def __init__(self, message: str, reached: int | None = None) -> None:
+        super().__init__(message)
+        self.reached = reached
 
 
 class WorkerLost(InvocationError):
@@ -60,3 +74,9 @@ class FunctionError(InvocationError):
     """The handler raised, or could not be loaded."""
 
     reason = "function_error"
+
+
+class Throttled(InvocationError):
+    """The platform has no worker for it now: nothing was run, nothing is billed."""
+
+    reason = "throttled"

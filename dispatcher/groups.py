@@ -1,7 +1,7 @@
-"""A batch goes to a group: cut into partitions, one rank each, verdicts back.
+"""A batch goes to a group: cut into partitions, one rank each, verdicts and bills back.
 
-`GroupRunner.ask` is one attempt. It never raises for a lost worker: what came back is
-returned, what did not is named with its cause, and `triage` decides what happens next.
+`ask` is one attempt. It never raises for a lost worker: what came back is returned, what did not is
+named with its cause, and `triage` decides what happens next.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import orjson
 import structlog
 
+from dispatcher.errands import Question
 from dispatcher.errors import InvocationError, LaneStopped
-from dispatcher.invokers import Answer, Invoker
+from dispatcher.invokers import Answer, Bill, Invoker
 from fmi.meeting.rendezvous import Rendezvous
 from workers.errors import WireError
-from workers.wire import Item, Verdict, decode_verdicts, encode_items
+from workers.wire import Verdict, decode_verdicts, encode_items
 
 T = TypeVar("T")
 _log = structlog.get_logger()
@@ -40,54 +41,104 @@ class ModelIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What became of one partition: its bill, and why it was lost (None: it was not).
+
+    `questions`: in the order in which the worker looked at them. `bill`: None if the platform did
+    not say.
+    """
+
+    questions: Sequence[Question]
+    bill: Bill | None
+    lost: InvocationError | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Replies:
-    """What one attempt gave: verdicts by item id, and the cause for each item without one."""
+    """What one call gave: verdicts by key, and what became of each partition.
+
+    A verdict may be there although its partition was lost: its rank had told the root.
+    """
 
     verdicts: dict[str, Verdict]
-    unanswered: dict[str, InvocationError]
+    parts: Sequence[Part]
+
+
+class Groups(Protocol):
+    """Whoever can be asked: a group of workers, or a simulation of one."""
+
+    @property
+    def slots(self) -> int:
+        """How many workers there are at most."""
+
+    async def ask(
+        self, questions: Sequence[Question], ranks: int, deadline_s: float, *, careful: bool = False
+    ) -> Replies:
+        """One attempt at these questions, by `ranks` workers.
+
+        Failures are in the replies and never raised. `careful`: the workers look at one item after
+        the other, so that a lost one can tell at which it was.
+        """
 
 
 @dataclass(slots=True)
 class GroupRunner:
-    """Sends items to groups of up to `ranks` workers."""
+    """Sends questions to groups of workers."""
 
     invoker: Invoker
     rendezvous: Rendezvous
     model: ModelIdentity
     run_id: str
-    ranks: int
-    deadline_s: float
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _adrift: set[str] = field(default_factory=set)
 
-    async def ask(self, items: Sequence[Item]) -> Replies:
-        """Send `items` to one group and collect the verdicts of whoever answered."""
-        partitions = cut(items, min(self.ranks, len(items)))
+    @property
+    def slots(self) -> int:
+        """See `Groups.slots`."""
+        return self.invoker.slots
+
+    async def ask(
+        self, questions: Sequence[Question], ranks: int, deadline_s: float, *, careful: bool = False
+    ) -> Replies:
+        """See `Groups.ask`.
+
+        Raises:
+            LaneStopped: the workers run another release, or other weights.
+        """
+        partitions = cut(questions, min(ranks, len(questions)))
         group = f"{self.run_id}-{next(self._numbers)}"
-        payloads = self._payloads(group, partitions)
+        payloads = self._payloads(group, partitions, deadline_s, careful)
         try:
-            answers = await self.invoker.invoke(payloads, self.deadline_s)
+            answers = await self.invoker.invoke(payloads, deadline_s)
         finally:
             self.rendezvous.close_group(group)
         return self._merge(partitions, answers)
 
-    def _payloads(self, group: str, partitions: Sequence[Sequence[Item]]) -> list[bytes]:
+    def _payloads(
+        self,
+        group: str,
+        partitions: Sequence[Sequence[Question]],
+        deadline_s: float,
+        careful: bool,
+    ) -> list[bytes]:
         job = {"run_id": self.run_id, "weights_sha256": self.model.weights_sha256}
         size = len(partitions)
+        plain = {"careful": True} if careful else {}
         if size == 1:
-            return [orjson.dumps({"job": job, "partition": encode_items(partitions[0])})]
+            return [_json({**plain, "job": job, "partition": _items(partitions[0])})]
         meeting = {
             "id": group,
             "size": size,
             "rendezvous": self.rendezvous.address,
-            "token": self.rendezvous.admit(group, size, ttl_s=self.deadline_s),
-            "deadline_s": self.deadline_s / 2,  # so that a survivor has time to go on alone
+            "token": self.rendezvous.admit(group, size, ttl_s=deadline_s),
+            "deadline_s": deadline_s / 2,  # so that a survivor has time to go on alone
         }
         return [
-            orjson.dumps(
+            _json(
                 {
+                    **plain,
                     "group": {**meeting, "rank": rank},
-                    "partition": encode_items(partition),
+                    "partition": _items(partition),
                     # Only the root is told the job: the others learn it from the root.
                     **({"job": job} if rank == 0 else {}),
                 }
@@ -95,22 +146,19 @@ class GroupRunner:
             for rank, partition in enumerate(partitions)
         ]
 
-    def _merge(self, partitions: Sequence[Sequence[Item]], answers: Sequence[Answer]) -> Replies:
+    def _merge(
+        self, partitions: Sequence[Sequence[Question]], answers: Sequence[Answer]
+    ) -> Replies:
         verdicts: dict[str, Verdict] = {}
-        causes: list[InvocationError] = []
-        for answer in answers:
-            if isinstance(answer, InvocationError):
-                causes.append(answer)
-                continue
-            causes.append(InvocationError("the worker left this item out of its answer"))
-            verdicts.update((each.id, each) for each in self._read(answer))
-        unanswered = {
-            item.id: cause
-            for partition, cause in zip(partitions, causes, strict=True)
-            for item in partition
-            if item.id not in verdicts
-        }
-        return Replies(verdicts, unanswered)
+        parts: list[Part] = []
+        for partition, answer in zip(partitions, answers, strict=True):
+            lost = answer.result if isinstance(answer.result, InvocationError) else None
+            if not isinstance(answer.result, InvocationError):
+                verdicts.update((each.id, each) for each in self._read(answer.result))
+                if any(each.key not in verdicts for each in partition):
+                    lost = InvocationError("the worker left items out of its answer")
+            parts.append(Part(partition, answer.bill, lost))
+        return Replies(verdicts, parts)
 
     def _read(self, raw: bytes) -> list[Verdict]:
         try:
@@ -147,3 +195,11 @@ def cut(items: Sequence[T], n: int) -> list[Sequence[T]]:
     small, larger = divmod(len(items), n)
     borders = list(itertools.accumulate([small + (i < larger) for i in range(n)], initial=0))
     return [items[a:b] for a, b in itertools.pairwise(borders)]
+
+
+def _items(partition: Sequence[Question]) -> dict[str, Any]:
+    return encode_items([each.item() for each in partition])
+
+
+def _json(event: dict[str, Any]) -> bytes:
+    return orjson.dumps(event)

@@ -18,11 +18,11 @@ class LatencyHistogram:
         self._counts: dict[int, int] = {}
         self.count = 0
 
-    def add(self, seconds: float) -> None:
-        """Count one duration."""
+    def add(self, seconds: float, times: int = 1) -> None:
+        """Count one duration, so many times."""
         bucket = math.ceil(math.log(max(seconds, _SMALLEST_S) / _SMALLEST_S, _GROWTH))
-        self._counts[bucket] = self._counts.get(bucket, 0) + 1
-        self.count += 1
+        self._counts[bucket] = self._counts.get(bucket, 0) + times
+        self.count += times
 
     def quantile(self, fraction: float) -> float | None:
         """The duration (s) that `fraction` of all stay below; None when there are none."""

@@ -6,7 +6,7 @@ partitions of the source, sinks of the settings, outcomes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, Protocol, runtime_checkable
 
@@ -14,7 +14,12 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from dispatcher.breaker import State
+from dispatcher.calls.queue import Holder, Queue
+from dispatcher.calls.scheduler import Scheduler
 from dispatcher.errors import SettingsError
+from dispatcher.ledger.accounts import Purse
+from dispatcher.ledger.ledger import Ledger
+from dispatcher.ledger.money import DOLLAR
 from dispatcher.service import Run
 from ingest.events import Partition
 
@@ -29,7 +34,21 @@ METRICS: Final = {
     "lookback_source_lost_total": "offsets that retention deleted before they were taken",
     "lookback_held_back_seconds_total": "how long the source was not asked for want of room (s)",
     "lookback_credit_bytes": "bytes of events between source and sinks",
-    "lookback_at_workers": "items that workers have",
+    "lookback_unpaid_seconds_total": "of that, for want of money (s)",
+    "lookback_at_workers": "items that workers have, per lane",
+    "lookback_queue_waiting": "items that wait for a worker, per lane",
+    "lookback_queue_oldest_seconds": "age of the oldest of them, per lane (s)",
+    "lookback_queue_held": "1 for what they wait for now (company, workers, money, guard, live)",
+    "lookback_queue_held_seconds_total": "how long they waited for what (lane, by) (s)",
+    "lookback_calls_total": "calls to workers, per lane",
+    "lookback_hedges_total": "calls made a second time because the first was far too late",
+    "lookback_hedges_won_total": "of those, answered first",
+    "lookback_workers_limit": "workers that may be used now",
+    "lookback_workers_in_use": "workers that are used now",
+    "lookback_batch_items": "items at which a batch is sent at once, per lane",
+    "lookback_spent_dollars_total": "what calls have cost in this run, per purse ($)",
+    "lookback_reserved_dollars": "set aside for calls that are under way ($)",
+    "lookback_overspent_dollars_total": "what calls have cost above what was set aside ($)",
     "lookback_sink_waiting": "rows that a sink has not seen, per sink",
     "lookback_sink_written_total": "rows that a sink has taken in this run, per sink",
     "lookback_sink_dropped_total": "rows that a best-effort sink has missed, per sink",
@@ -97,7 +116,51 @@ class RunCollector:
         held_back.add_metric([], lane.credit.waited_s)
         yield held_back
         yield _single("lookback_credit_bytes", lane.credit.bytes)
-        yield _single("lookback_at_workers", pipeline.at_workers)
+        unpaid = _counter("lookback_unpaid_seconds_total", ())
+        unpaid.add_metric([], lane.credit.unpaid_s)
+        yield unpaid
+        yield from self._queues(pipeline.scheduler.queues)
+        yield from self._workers(pipeline.scheduler)
+        yield from self._money(pipeline.scheduler.ledger)
+
+    def _queues(self, queues: Sequence[Queue]) -> Iterable[Metric]:
+        lane, by = ("lane",), ("lane", "by")
+        at_workers = _gauge("lookback_at_workers", lane)
+        waiting = _gauge("lookback_queue_waiting", lane)
+        oldest = _gauge("lookback_queue_oldest_seconds", lane)
+        held = _gauge("lookback_queue_held", by)
+        held_s = _counter("lookback_queue_held_seconds_total", by)
+        calls = _counter("lookback_calls_total", lane)
+        items = _gauge("lookback_batch_items", lane)
+        for each in queues:
+            at_workers.add_metric([each.lane], each.at_workers)
+            waiting.add_metric([each.lane], len(each.waiting))
+            oldest.add_metric([each.lane], each.oldest_s)
+            calls.add_metric([each.lane], each.calls)
+            items.add_metric([each.lane], each.policy.size().items)
+            for holder in set(Holder) - {Holder.NOTHING}:
+                held.add_metric([each.lane, holder.value], float(each.held is holder))
+                held_s.add_metric([each.lane, holder.value], each.held_s[holder])
+        yield from (at_workers, waiting, oldest, held, held_s, calls, items)
+
+    def _workers(self, scheduler: Scheduler) -> Iterable[Metric]:
+        hedges, won = (
+            _counter(name, ()) for name in ("lookback_hedges_total", "lookback_hedges_won_total")
+        )
+        hedges.add_metric([], scheduler.caller.hedged)
+        won.add_metric([], scheduler.caller.won)
+        yield from (hedges, won)
+        yield _single("lookback_workers_limit", scheduler.concurrency.limit)
+        yield _single("lookback_workers_in_use", scheduler.concurrency.in_use)
+
+    def _money(self, ledger: Ledger) -> Iterable[Metric]:
+        spent = _counter("lookback_spent_dollars_total", ("purse",))
+        for purse in Purse:
+            spent.add_metric([purse.value], ledger.spent[purse] / DOLLAR)
+        overspent = _counter("lookback_overspent_dollars_total", ())
+        overspent.add_metric([], ledger.overshoot / DOLLAR)
+        yield from (spent, overspent)
+        yield _single("lookback_reserved_dollars", ledger.outstanding / DOLLAR)
 
     def _source(self) -> Iterable[Metric]:
         source = self._run.lane.source

@@ -1,7 +1,7 @@
 r"""The work of a lane: from a delivery to a stored answer.
 
-identify -> resolve -----------------------> writer -> settle
-                \-> batcher -> workers ----^
+identify -> resolve -------------------------------> writer -> settle
+                \-> queue -> scheduler -> workers ----^
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from dispatcher.batching import Batcher
 from dispatcher.books import Outcome
+from dispatcher.calls.queue import Queue
+from dispatcher.calls.scheduler import Scheduler
+from dispatcher.calls.triage import Reply
 from dispatcher.conclusions import Conclusion
 from dispatcher.errands import Errand, Identified, Question
 from dispatcher.errors import BrokenStream
 from dispatcher.intake import Intake
 from dispatcher.lane import Settle
-from dispatcher.triage import Triage
 from dispatcher.writer import Writer
 
 
@@ -32,16 +33,15 @@ class Pipeline:
     """
 
     intake: Intake
-    batcher: Batcher
-    triage: Triage
+    queue: Queue
+    scheduler: Scheduler
     writer: Writer
     listeners: Sequence[Callable[[Conclusion], None]]
     most_dead: int
-    at_workers: int = 0
     _dead_in_a_row: int = 0
     _tasks: asyncio.TaskGroup | None = None
     _resolving: set[asyncio.Task[None]] = field(default_factory=set)
-    _batches: set[asyncio.Task[None]] = field(default_factory=set)
+    _hurry: bool = False
 
     @asynccontextmanager
     async def running(self, settle: Settle) -> AsyncIterator[None]:
@@ -59,14 +59,13 @@ class Pipeline:
                     f"{self._dead_in_a_row} events in a row", "dead_letters.max_in_a_row"
                 )
 
+        self.queue.answered = self._answered
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            service = [
-                tasks.create_task(self.writer.run(settled)),
-                tasks.create_task(self._close_by_age()),
-            ]
-            yield
-            for each in (*service, *self._resolving, *self._batches):
+            writing = tasks.create_task(self.writer.run(settled))
+            async with self.scheduler.running():
+                yield
+            for each in (writing, *self._resolving):
                 each.cancel()
 
     async def accept(self, errands: Sequence[Errand]) -> None:
@@ -76,7 +75,7 @@ class Pipeline:
             self._count_dead(found)
             if isinstance(found, Identified):
                 # Credit bounds how many of these there are.
-                self._start(self._resolving, self._resolve(found))
+                self._start(self._resolve(found))
             elif found:
                 self.writer.put(found)
             # Decoding is work of a millisecond without a pause: let answers come in between.
@@ -88,39 +87,33 @@ class Pipeline:
             self._dead_in_a_row = self._dead_in_a_row + 1 if dead else 0
 
     def flush(self) -> None:
-        """See `Work.flush`. What is being resolved will join what is forming."""
+        """See `Work.flush`. What is being resolved will join what is waiting."""
         self.writer.hurry()
-        if not self._resolving:
-            self._send(self.batcher.close())
+        self._hurry = True
+        self._send_if_resolved()
+
+    def _send_if_resolved(self) -> None:
+        if self._hurry and not self._resolving:
+            self._hurry = False
+            self.queue.flush()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._tasks is None:
+            raise RuntimeError("work is accepted while `running` lasts")
+        task = self._tasks.create_task(work)
+        self._resolving.add(task)
+        task.add_done_callback(self._resolved)
+
+    def _resolved(self, task: asyncio.Task[None]) -> None:
+        self._resolving.discard(task)
+        self._send_if_resolved()
 
     async def _resolve(self, identified: Identified) -> None:
         found = await self.intake.resolve(identified)
         if isinstance(found, Question):
-            self._send(self.batcher.add(found))
+            self.queue.put(found)
         else:
             self.writer.put(found)
 
-    def _send(self, batch: Sequence[Question] | None) -> None:
-        if batch:
-            self._start(self._batches, self._answer(batch))
-
-    def _start(self, under_way: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
-        if self._tasks is None:
-            raise RuntimeError("work is accepted while `running` lasts")
-        task = self._tasks.create_task(work)
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
-
-    async def _answer(self, batch: Sequence[Question]) -> None:
-        self.at_workers += len(batch)
-        async for question, reply in self.triage.settle(batch):
-            self.at_workers -= 1
-            self.writer.put(self.intake.clerk.answered(question, reply))
-
-    async def _close_by_age(self) -> None:
-        while True:
-            due = self.batcher.due_in()
-            if due is not None and due <= 0:
-                self._send(self.batcher.close())
-            longest = self.batcher.limits.age_s / 4
-            await asyncio.sleep(due if due and due > 0 else longest)
+    def _answered(self, question: Question, reply: Reply) -> None:
+        self.writer.put(self.intake.clerk.answered(question, reply))

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dispatcher.books import Outcome
+from dispatcher.ledger.money import DOLLAR, dollars
 from dispatcher.redrive import LANE
 from dispatcher.service import Run
 
@@ -29,6 +30,8 @@ def summary(run: Run, machine: Machine) -> dict[str, Any]:
         "p98_s": _rounded(night.latency.quantile(0.98), 4),
         "cold_start_s": round(machine.cold_start_s, 3),
         "peak_mib": round(machine.peak_mib, 1),
+        "calls": run.pipeline.queue.calls,
+        "spent_usd": run.pipeline.scheduler.ledger.spent.total() / DOLLAR,
         "reasons": dict(night.reasons.most_common()),
     }
 
@@ -55,6 +58,10 @@ def show(run: Run, figures: dict[str, Any], console: Console, output: Path) -> N
     )
     table.add_row("cold start", f"{figures['cold_start_s']} s")
     table.add_row("peak memory", f"{figures['peak_mib']:g} MiB, workers included")
+    caller = run.pipeline.scheduler.caller
+    if not caller.tariff.price.free:
+        spent = dollars(run.pipeline.scheduler.ledger.spent.total())
+        table.add_row("spent", f"{spent} in {figures['calls']} calls at {caller.tariff.price.name}")
     for reason, count in figures["reasons"].items():
         table.add_row(reason, str(count))
     console.print(table)

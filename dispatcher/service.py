@@ -12,11 +12,11 @@ from pathlib import Path
 
 from dispatcher import transactions
 from dispatcher.access import aws_client
-from dispatcher.batching import Batcher, BatchLimits
 from dispatcher.books import Totals
-from dispatcher.checkpoint import LIVE, Checkpoint
+from dispatcher.checkpoint import LIVE, REPLAY, Checkpoint
 from dispatcher.clock import Clock, SystemClock
 from dispatcher.conclusions import Clerk
+from dispatcher.control import keep_durations, open_queue, open_scheduler, tariff_of
 from dispatcher.credit import Credit
 from dispatcher.destinations import open_letters, open_writer
 from dispatcher.folder import only_writer
@@ -25,19 +25,19 @@ from dispatcher.intake import Intake
 from dispatcher.invokers import Invoker
 from dispatcher.invokers.local import LocalInvoker
 from dispatcher.lane import Lane
+from dispatcher.ledger.accounts import Purse
 from dispatcher.night import Night
 from dispatcher.pipeline import Pipeline
 from dispatcher.redrive import LANE, LetterSource
 from dispatcher.settings import Settings
 from dispatcher.sources import open_from, where
-from dispatcher.triage import Triage
 from fmi.meeting.rendezvous import Rendezvous
 from ingest.codecs import Decoder
 from ingest.schemas import open_schemas
+from ingest.sources import Source
 from ingest.stamps.resolve import Resolver
 from sinks.deadletters import DeadLetter
 from workers.weights import find, identify
-from workers.wire import BYTES_PER_ITEM
 
 STATE_FILE = "state.sqlite"
 
@@ -65,6 +65,7 @@ async def prepare(
     settings: Settings,
     *,
     redrive: Callable[[DeadLetter], bool] | None = None,
+    replaying: Source | None = None,
     tense: str = "current",
     invoker: Invoker | None = None,
     clock: Clock | None = None,
@@ -72,6 +73,8 @@ async def prepare(
     """Open sinks, state, workers and rendezvous for one run; yields when all are ready.
 
     `redrive` takes the place of a location: the dead letters that it wants are sent again.
+    `replaying` is the source at `location`, opened for a replay: its results are archival, it has
+    its own positions and its own purse.
     `invoker` replaces the local worker processes. On leaving, everything is closed, also
     after an error.
 
@@ -80,9 +83,11 @@ async def prepare(
     """
     clock = clock or SystemClock()
     model = identify_model(settings.workers.weights)
+    tariff_of(settings)
     run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(clock.now()))}-{secrets.token_hex(3)}"
     # First: a wrong path should not cost a start of workers.
-    source = open_from(location, settings) if location else None
+    source = replaying or (open_from(location, settings) if location else None)
+    lane_name = REPLAY if replaying else LIVE if source else LANE
     async with AsyncExitStack() as stack:
         stack.enter_context(only_writer(output))
         letters = await open_letters(stack, output, settings)
@@ -95,12 +100,16 @@ async def prepare(
         else:
             checkpoint.claim(source.name, where(location))
         clerk = Clerk(run_id, model, clock, tense, again.redriven if again else {})
-        triage = await _open_triage(stack, settings, invoker or _local(settings), model, run_id)
+        groups = await _open_groups(stack, invoker or _local(settings), model, run_id)
+        scheduler, durations = open_scheduler(settings, groups, output, clock, model.key)
+        stack.callback(keep_durations, durations, settings, output, model.key)
+        purse = Purse.REPLAY if replaying else Purse.LIVE
+        queue = open_queue(scheduler, durations, settings, purse)
         night = Night(clock)  # begins when the workers are there
         pipeline = Pipeline(
             intake=_open_intake(stack, settings, checkpoint, clerk),
-            batcher=_batcher(settings, clock),
-            triage=triage,
+            queue=queue,
+            scheduler=scheduler,
             writer=writer,
             most_dead=settings.dead_letters.max_in_a_row,
             listeners=[night.count, *([again.note] if again else [])],
@@ -109,10 +118,12 @@ async def prepare(
             source=source,
             work=pipeline,
             checkpoint=checkpoint,
-            credit=Credit(settings.flow.items, round(settings.flow.mib * 2**20), clock),
+            credit=Credit(
+                settings.flow.items, round(settings.flow.mib * 2**20), clock, queue.affordable
+            ),
             clock=clock,
             settings=settings,
-            name=LANE if again else LIVE,
+            name=lane_name,
         )
         transactions.bind(ways, source, lane.custody)
         what = "SIMULATED night, run" if tense == "test" else "run"
@@ -132,25 +143,15 @@ def _open_intake(
     return Intake(decoder, resolver, checkpoint, clerk, clerk.clock, settings.ingest)
 
 
-def _batcher(settings: Settings, clock: Clock) -> Batcher:
-    given = settings.batch
-    return Batcher(
-        BatchLimits(given.items, given.max_bytes, given.max_age_s), BYTES_PER_ITEM, clock
-    )
-
-
-async def _open_triage(
-    stack: AsyncExitStack, settings: Settings, invoker: Invoker, model: ModelIdentity, run_id: str
-) -> Triage:
+async def _open_groups(
+    stack: AsyncExitStack, invoker: Invoker, model: ModelIdentity, run_id: str
+) -> GroupRunner:
     rendezvous = Rendezvous()
     await rendezvous.start()
     stack.push_async_callback(rendezvous.close)
     stack.push_async_callback(invoker.close)
     await invoker.open()
-    ranks = min(settings.workers.ranks, invoker.slots)
-    deadline_s = settings.workers.deadline_s
-    groups = GroupRunner(invoker, rendezvous, model, run_id, ranks, deadline_s)
-    return Triage(groups, settings.workers.attempts)
+    return GroupRunner(invoker, rendezvous, model, run_id)
 
 
 def _local(settings: Settings) -> LocalInvoker:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dispatcher.books import Outcome
+from dispatcher.ledger.money import dollars
 from dispatcher.service import Run
 
 _REFRESH_S: Final = 0.25
@@ -56,12 +57,23 @@ def render(run: Run) -> RenderableType:
         "bytes",
         f"{lane.credit.bytes / 2**20:.0f} of {lane.credit.max_bytes / 2**20:.0f} MiB",
     )
+    queue, ledger = run.pipeline.queue, run.pipeline.scheduler.ledger
+    flow.add_row(
+        "waiting for workers",
+        f"{len(queue.waiting)}",
+        "held back by",
+        queue.held.value if queue.waiting else "-",
+    )
     flow.add_row(
         "with workers",
-        f"{run.pipeline.at_workers}",
+        f"{queue.at_workers}",
         "waiting for sinks",
         f"{run.pipeline.writer.waiting}",
     )
+    if not run.pipeline.scheduler.caller.tariff.price.free:
+        flow.add_row(
+            "spent", dollars(ledger.spent.total()), "set aside", dollars(ledger.outstanding)
+        )
     flow.add_row(
         "lag (oldest open)",
         f"{lane.lag_s():.1f} s",

@@ -26,7 +26,7 @@ _NULLABLE: Final = {each.name for each in schema.arrow_schema() if each.nullable
 
 # What differs when the same answer is found again: such a row stays as it was, and is not news.
 _OF_THE_RUN: Final = frozenset(
-    {"run_id", "t_broker_in", "t_inferred", "t_published", "cost_usd_micro"}
+    {"run_id", "t_broker_in", "t_inferred", "t_published", "cost_usd_micro", "cost_usd_pico"}
 )
 
 

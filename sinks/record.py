@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 
 class Status(StrEnum):
@@ -217,8 +217,14 @@ class ResultRecord(BaseModel):
     )
     cost_usd_micro: int | None = Field(
         None,
-        description="null where no price is known",
+        description="`cost_usd_pico` in 1e-6 US dollars, rounded: most often 0",
         json_schema_extra=_vo("meta.number", "'uUSD'"),
+    )
+    cost_usd_pico: int | None = Field(
+        None,
+        description="its share of what the calls cost that it was part of, in 1e-12 US dollars; "
+        "null where none was made",
+        json_schema_extra=_vo("meta.number", "'pUSD'"),
     )
 
     def to_json(self) -> dict[str, Any]:

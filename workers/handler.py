@@ -8,13 +8,18 @@ lost, what the others found still arrives.
 Event in:
 
     {"job": {"weights_sha256": "..."} (root only), "partition": {ids, images, magnitudes},
+     "careful": true (one item after the other; absent: several together),
      "group": {"id", "rank", "size", "rendezvous", "token", "deadline_s"} (absent when alone)}
 
 Answer:
 
     {"rank", "model": {name, version, weights_sha256, calibration_id}, "verdicts": [...],
      "gathered": [...] (root: verdicts of the other ranks), "lost": [ranks],
-     "drift": [what is not distributed as in training, see workers.drift], "ms": {...}}
+     "drift": [what is not distributed as in training, see workers.drift],
+     "ms": {"decode", "meet", "infer", "gather", "total"} (phases as far as there were such)}
+
+While it works it prints "lookback at 128": the place in its partition of the first item that it
+looks at now. When it dies, that is the last such line of its log, and tells whom to suspect.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
 
@@ -75,23 +81,59 @@ def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
         WireError: the partition cannot be read.
         WrongWeights: the job asks for other weights.
     """
-    started = time.perf_counter()
+    watch = _Watch()
     stop_at = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - _RETURN_MARGIN_S
-    ids, images, magnitudes = decode_items(event["partition"])
+    partition = _Partition(*decode_items(event["partition"]))
+    watch.note("decode")
+    look = _Look(stop_at, 1 if event.get("careful") else CHUNK)
     group = event.get("group")
     if group is None:
         _check(event["job"])
-        verdicts = list(_infer(ids, images, magnitudes, stop_at))
-        return _answer(0, verdicts, started)
-    return _answer_in_group(group, event.get("job"), (ids, images, magnitudes), stop_at, started)
+        verdicts = list(_infer(partition, look))
+        watch.note("infer")
+        return _answer(0, verdicts, watch)
+    return _answer_in_group(group, event.get("job"), partition, look, watch)
+
+
+@dataclass(frozen=True, slots=True)
+class _Partition:
+    ids: Sequence[str]
+    images: NDArray[np.float32]
+    magnitudes: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Until when (monotonic s), and at how many items together."""
+
+    stop_at: float
+    chunk: int
+
+
+class _Watch:
+    """Milliseconds by phase."""
+
+    def __init__(self) -> None:
+        self._started = self._last = time.perf_counter()
+        self._ms: dict[str, float] = {}
+
+    def note(self, phase: str) -> None:
+        """What was done since the last note."""
+        now = time.perf_counter()
+        self._ms[phase] = round(self._ms.get(phase, 0.0) + 1000 * (now - self._last), 3)
+        self._last = now
+
+    def read(self) -> dict[str, float]:
+        """All phases, and the total until now."""
+        return {**self._ms, "total": round(1000 * (time.perf_counter() - self._started), 3)}
 
 
 def _answer_in_group(
     group: Mapping[str, Any],
     job: Mapping[str, Any] | None,
-    partition: tuple[Sequence[str], NDArray[np.float32], NDArray[np.float32]],
-    stop_at: float,
-    started: float,
+    partition: _Partition,
+    look: _Look,
+    watch: _Watch,
 ) -> dict[str, Any]:
     rank = int(group["rank"])
     deadline_s = float(group["deadline_s"])
@@ -103,21 +145,27 @@ def _answer_in_group(
             group["id"], rank, int(group["size"]), meeting, deadline_s=deadline_s
         ) as ranks:
             _check(ranks.bcast(job))
-            verdicts = list(_infer(*partition, stop_at))
+            watch.note("meet")
+            verdicts = list(_infer(partition, look))
+            watch.note("infer")
             # Ranks finish seconds apart, but their invocations end together: a slow one is waited
             # for as long as that allows, and nobody waits for a hung one until it is stopped.
             gathered, lost = ranks.gather_survivors(
-                encode_verdicts(verdicts), wait_s=min(deadline_s, _GATHER_SHARE * _left(stop_at))
+                encode_verdicts(verdicts),
+                wait_s=min(deadline_s, _GATHER_SHARE * _left(look.stop_at)),
             )
-            lost = ranks.agree_on_lost(lost, wait_s=min(2 * deadline_s, _left(stop_at)))
+            lost = ranks.agree_on_lost(lost, wait_s=min(2 * deadline_s, _left(look.stop_at)))
             others = [each for r, part in (gathered or {}).items() if r != rank for each in part]
-            return _answer(rank, verdicts, started, others, lost)
+            watch.note("gather")
+            return _answer(rank, verdicts, watch, others, lost)
     except fmi.FmiError as error:
         # The group broke up. This rank's own partition does not need the others.
+        watch.note("gather" if verdicts else "meet")
         if not verdicts:
-            verdicts = list(_infer(*partition, stop_at))
+            verdicts = list(_infer(partition, look))
+            watch.note("infer")
         lost = error.ranks if isinstance(error, fmi.PeerLost) else ()
-        return _answer(rank, verdicts, started, [], lost)
+        return _answer(rank, verdicts, watch, [], lost)
 
 
 def _left(stop_at: float) -> float:
@@ -134,20 +182,18 @@ def _check(job: Mapping[str, Any]) -> None:
         )
 
 
-def _infer(
-    ids: Sequence[str],
-    images: NDArray[np.float32],
-    magnitudes: NDArray[np.float32],
-    stop_at: float,
-) -> Iterator[Verdict]:
+def _infer(partition: _Partition, look: _Look) -> Iterator[Verdict]:
     """One verdict per item, in order; `try_again` for what the time did not suffice for."""
-    for start in range(0, len(ids), CHUNK):
-        part = slice(start, start + CHUNK)
-        if time.monotonic() >= stop_at:
-            for each in ids[start:]:
+    for start in range(0, len(partition.ids), look.chunk):
+        part = slice(start, start + look.chunk)
+        if time.monotonic() >= look.stop_at:
+            for each in partition.ids[start:]:
                 yield Verdict(each, VerdictKind.TRY_AGAIN, reason="out_of_time")
             return
-        yield from _verdicts(ids[part], images[part], magnitudes[part])
+        print(f"lookback at {start}", flush=True)
+        yield from _verdicts(
+            partition.ids[part], partition.images[part], partition.magnitudes[part]
+        )
 
 
 def _verdicts(
@@ -194,7 +240,7 @@ def _known(value: np.floating) -> float | None:
 def _answer(
     rank: int,
     verdicts: Sequence[Verdict],
-    started: float,
+    watch: _Watch,
     gathered: Sequence[Mapping[str, Any]] = (),
     lost: Sequence[int] = (),
 ) -> dict[str, Any]:
@@ -211,7 +257,7 @@ def _answer(
         "gathered": list(gathered),
         "lost": list(lost),
         "drift": list(watched.alarm) if (watched := monitor()) else [],
-        "ms": {"total": round(1000 * (time.perf_counter() - started), 3)},
+        "ms": watch.read(),
     }
 
 

@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from benchmarks.delivery.gate import Gate
 from benchmarks.delivery.ours import kafka, settings
-from dispatcher.batching import Batcher, BatchLimits
 from dispatcher.books import Outcome
 from dispatcher.breaker import Breaker
 from dispatcher.checkpoint import Checkpoint
 from dispatcher.clock import SystemClock
 from dispatcher.conclusions import Clerk, Conclusion
+from dispatcher.control import open_queue, open_scheduler
 from dispatcher.credit import Credit
 from dispatcher.destinations import results_outlet
 from dispatcher.errands import Errand
@@ -28,15 +28,14 @@ from dispatcher.groups import GroupRunner, ModelIdentity
 from dispatcher.intake import Intake
 from dispatcher.invokers import InlineInvoker
 from dispatcher.lane import Lane, Settle
+from dispatcher.ledger.accounts import Purse
 from dispatcher.outlet import Outlet
 from dispatcher.pipeline import Pipeline
 from dispatcher.service import open_intake_parts
 from dispatcher.settings import Settings
-from dispatcher.triage import Triage
 from dispatcher.writer import Writer
 from fmi.meeting.rendezvous import Rendezvous
 from sinks.memory import MemorySink
-from workers.wire import BYTES_PER_ITEM
 
 NOTICE_BYTES: Final = 1000
 _MODEL: Final = ModelIdentity("none", "0", "0" * 64, None)
@@ -82,9 +81,10 @@ async def notices(
     """From notices in Kafka to records in memory."""
     chosen, sink = settings(items, fetch), MemorySink()
     async with AsyncExitStack() as stack:
-        checkpoint = Checkpoint(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "state")
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        checkpoint = Checkpoint(folder / "state")
         stack.callback(checkpoint.close)
-        pipeline = _pipeline(stack, chosen, checkpoint, sink)
+        pipeline = _pipeline(stack, chosen, checkpoint, sink, folder)
         clock = SystemClock()
         lane = Lane(
             kafka(gate, servers, topic, group),
@@ -102,18 +102,22 @@ async def notices(
 
 
 def _pipeline(
-    stack: AsyncExitStack, chosen: Settings, checkpoint: Checkpoint, sink: MemorySink
+    stack: AsyncExitStack,
+    chosen: Settings,
+    checkpoint: Checkpoint,
+    sink: MemorySink,
+    folder: Path,
 ) -> Pipeline:
     clock = SystemClock()
     decoder, resolver = open_intake_parts(stack, chosen)
     clerk = Clerk("bench", _MODEL, clock)
-    groups = GroupRunner(InlineInvoker(_no_model), Rendezvous(), _MODEL, "bench", 1, 60.0)
-    limits = BatchLimits(chosen.batch.items, chosen.batch.max_bytes, chosen.batch.max_age_s)
+    groups = GroupRunner(InlineInvoker(_no_model), Rendezvous(), _MODEL, "bench")
+    scheduler, durations = open_scheduler(chosen, groups, folder, clock, _MODEL.key)
     dead = Outlet("dead", _no_letters, Breaker(clock), 1)
     return Pipeline(
         Intake(decoder, resolver, checkpoint, clerk, clock, chosen.ingest),
-        Batcher(limits, BYTES_PER_ITEM, clock),
-        Triage(groups, 1),
+        open_queue(scheduler, durations, chosen, Purse.LIVE),
+        scheduler,
         Writer([results_outlet(sink, clock, chosen)], dead),
         listeners=[],
         most_dead=chosen.dead_letters.max_in_a_row,

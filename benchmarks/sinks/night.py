@@ -62,7 +62,7 @@ def _record(n: int, drawn: list[float], *, all_sky: bool) -> ResultRecord:
         t_broker_in=t,
         t_inferred=t + rest[10],
         t_published=t + rest[10] + rest[11] / 10,
-        cost_usd_micro=12,
+        cost_usd_pico=12,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,41 @@ from typing import Any, Protocol
 
 from dispatcher.errors import FunctionError, InvocationError, TimedOut
 
-Answer = bytes | InvocationError
-"""What one invocation gave: the JSON that the handler returned, or why there is none."""
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What the platform charges one invocation for.
+
+    `billed_ms`: milliseconds, rounded up, start-up of a cold worker included; `init_ms`: that part.
+    `max_memory_mb`: the most that the worker ever had, None if that is not known.
+    """
+
+    billed_ms: int
+    init_ms: int = 0
+    max_memory_mb: int | None = None
+
+    @classmethod
+    def since(cls, started: float, init_s: float = 0.0, max_memory_mb: int | None = None) -> Bill:
+        """Of an invocation that began at `started` (monotonic s) and ends now, as Lambda counts."""
+        billed_s = time.monotonic() - started
+        return cls(math.ceil(1000 * billed_s), math.ceil(1000 * init_s), max_memory_mb)
+
+    @property
+    def cold(self) -> bool:
+        """Whether a worker was started for it."""
+        return self.init_ms > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one invocation gave: the JSON that the handler returned, or why there is none.
+
+    `bill` is None when the platform did not say: then the reserve is taken for it.
+    """
+
+    result: bytes | InvocationError
+    bill: Bill | None
+
 
 Handler = Callable[[dict[str, Any], Any], Any]
 
@@ -105,7 +139,11 @@ class InlineInvoker:
         """Nothing to stop."""
 
     async def invoke(self, payloads: Sequence[bytes], deadline_s: float) -> list[Answer]:
-        """See `Invoker.invoke`. A thread cannot be stopped: a late one is left behind."""
+        """See `Invoker.invoke`. A thread cannot be stopped: a late one is left behind.
+
+        Threads share their output, so nobody reads marks: a handler that wants to say where it was
+        raises an error with an attribute `reached`.
+        """
         await self._free.take(len(payloads))
         try:
             calls = (self._call(payload, deadline_s) for payload in payloads)
@@ -115,11 +153,15 @@ class InlineInvoker:
 
     async def _call(self, payload: bytes, deadline_s: float) -> Answer:
         context = Context(f"inline-{next(self._numbers)}", time.monotonic() + deadline_s)
+        started = time.monotonic()
+        result: bytes | InvocationError
         try:
             async with asyncio.timeout(deadline_s):
                 answer = await asyncio.to_thread(self.handler, json.loads(payload), context)
+            result = json.dumps(answer).encode()
         except TimeoutError:
-            return TimedOut(f"no answer within {deadline_s:g} s")
+            result = TimedOut(f"no answer within {deadline_s:g} s")
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is its answer
-            return FunctionError(f"{type(error).__name__}: {error}")
-        return json.dumps(answer).encode()
+            message = f"{type(error).__name__}: {error}"
+            result = FunctionError(message, getattr(error, "reached", None))
+        return Answer(result, Bill.since(started))

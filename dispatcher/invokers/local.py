@@ -61,10 +61,10 @@ class LocalInvoker:
 
     async def _call(self, process: FunctionProcess, payload: bytes, deadline_s: float) -> Answer:
         try:
-            return await process.invoke(payload, deadline_s)
-        except InvocationError as error:
-            _log.warning("worker failed", worker=process.name, error=str(error))
-            return error
+            answer = await process.invoke(payload, deadline_s)
+            if isinstance(answer.result, InvocationError):
+                _log.warning("worker failed", worker=process.name, error=str(answer.result))
+            return answer
         finally:
             self._idle.append(process)
             await self._free.give_back(1)

@@ -9,23 +9,30 @@ reports to `POST .../runtime/init/error`. One port per process: who asks is who 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+import re
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import orjson
 from aiohttp import web
 
-from dispatcher.errors import FunctionError, TimedOut, WorkerLost
+from dispatcher.errors import FunctionError, InvocationError, TimedOut, WorkerLost
+from dispatcher.invokers import Answer, Bill
 
 _PREFIX: Final = "/2018-06-01/runtime"
 _MAX_ANSWER: Final = 6 * 1024 * 1024  # Lambda's own limit for a synchronous response
 _LOG_TAIL_LINES: Final = 20
+_MARK: Final = b"lookback at "  # see `workers.handler`
+_PIPE_S: Final = 0.002
+"""What a worker printed before it asked or told us something has been read this much later."""
 
 
 @dataclass(slots=True)
@@ -34,6 +41,7 @@ class _Invocation:
     payload: bytes
     deadline_ms: int
     answer: asyncio.Future[bytes]
+    reached: int | None = None
 
 
 @dataclass(slots=True)
@@ -56,6 +64,7 @@ class FunctionProcess:
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
     _init_error: str | None = None
+    _taken: _Invocation | None = None
     _log: deque[str] = field(default_factory=lambda: deque(maxlen=_LOG_TAIL_LINES))
     _count: int = 0
 
@@ -89,16 +98,30 @@ class FunctionProcess:
             await self._kill()
             raise WorkerLost(f"{self.name} did not get ready: {self._last_words()}")
 
-    async def invoke(self, payload: bytes, deadline_s: float) -> bytes:
-        """Run one invocation; returns the handler's JSON.
+    async def invoke(self, payload: bytes, deadline_s: float) -> Answer:
+        """Run one invocation; what goes wrong is in the answer, with the bill.
 
-        Raises:
+        The result is the handler's JSON, or
+
             WorkerLost: the process ended before it answered.
             TimedOut: no answer within `deadline_s`; the process was killed.
-            FunctionError: the handler raised.
+            FunctionError: the handler raised, or cannot be loaded.
         """
-        if self._process is None or self._ended.is_set():
-            await self.start()
+        started, init_s = time.monotonic(), 0.0
+        result: bytes | InvocationError
+        try:
+            if self.pid is None:
+                try:
+                    await self.start()
+                finally:
+                    init_s = time.monotonic() - started
+            result = await self._answer(payload, deadline_s)
+        except InvocationError as error:
+            result = error
+        memory = _peak_memory_mb(self.pid) if self.pid else None
+        return Answer(result, Bill.since(started, init_s, memory))
+
+    async def _answer(self, payload: bytes, deadline_s: float) -> bytes:
         self._count += 1
         invocation = _Invocation(
             id=f"{self.name}-{self._count}",
@@ -115,7 +138,11 @@ class FunctionProcess:
                 return await invocation.answer
         except TimeoutError:
             await self._kill()
-            raise TimedOut(f"{self.name} gave no answer within {deadline_s:g} s") from None
+            late = f"{self.name} gave no answer within {deadline_s:g} s"
+            raise TimedOut(late, invocation.reached) from None
+        except InvocationError as error:
+            error.reached = invocation.reached
+            raise
         finally:
             self._current = None
 
@@ -142,7 +169,8 @@ class FunctionProcess:
 
     async def _spawn(self) -> None:
         self._ready, self._ended, self._init_error = asyncio.Event(), asyncio.Event(), None
-        self._next = asyncio.Queue(1)
+        self._next, self._taken = asyncio.Queue(1), None
+        self._log.clear()
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -165,14 +193,22 @@ class FunctionProcess:
 
     async def _follow(self, process: asyncio.subprocess.Process, ended: asyncio.Event) -> None:
         """Read what the process prints, so that it never blocks, until it ends."""
-        while process.stdout and (line := await process.stdout.readline()):
-            self._log.append(line.decode(errors="replace").rstrip()[:500])
+        async for line in _lines(process.stdout):
+            self._note(line)
         await process.wait()
         ended.set()
         if self._current and not self._current.answer.done():
             self._current.answer.set_exception(
                 WorkerLost(f"{self.name} ended before it answered: {self._last_words()}")
             )
+
+    def _note(self, line: bytes) -> None:
+        """Keep a line of the log. A mark says which item the invocation has reached."""
+        if line.startswith(_MARK) and line[len(_MARK) :].strip().isdigit():
+            if self._taken:
+                self._taken.reached = int(line[len(_MARK) :])
+        else:
+            self._log.append(line.decode(errors="replace").rstrip()[:500])
 
     async def _kill(self) -> None:
         if self._process is None:
@@ -188,7 +224,12 @@ class FunctionProcess:
 
     async def _on_next(self, _: web.Request) -> web.Response:
         self._ready.set()
-        invocation = await self._next.get()
+        # The queue of now: a process that ended must not take from its successor's.
+        queue = self._next
+        # A mark that is still in the pipe belongs to the invocation before.
+        await asyncio.sleep(_PIPE_S)
+        invocation = await queue.get()
+        self._taken = invocation
         return web.Response(
             body=invocation.payload,
             content_type="application/json",
@@ -212,6 +253,7 @@ class FunctionProcess:
 
     async def _on_error(self, request: web.Request) -> web.Response:
         message = _error_message(await request.read())
+        await asyncio.sleep(_PIPE_S)  # for the last mark, which may still be in the pipe
         if (invocation := self._expected(request)) is not None:
             invocation.answer.set_exception(FunctionError(f"the handler raised {message}"))
         return web.json_response({"status": "OK"}, status=202)
@@ -226,6 +268,28 @@ class FunctionProcess:
         if current is None or current.id != request.match_info["id"] or current.answer.done():
             return None
         return current
+
+
+async def _lines(stream: asyncio.StreamReader | None) -> AsyncIterator[bytes]:
+    """Line by line, to the end."""
+    while stream:
+        try:
+            line = await stream.readline()
+        except ValueError:
+            continue  # over asyncio's 64 KiB: what was read of the line is thrown away
+        if not line:
+            return
+        yield line
+
+
+def _peak_memory_mb(pid: int) -> int | None:
+    """The most memory that the process ever had, where there is a /proc that tells."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    found = re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
+    return math.ceil(int(found[1]) / 1024) if found else None
 
 
 def _error_message(body: bytes) -> str:

@@ -19,16 +19,24 @@ from pydantic_settings import (
 )
 
 from dispatcher.errors import SettingsError
+from dispatcher.ledger.accounts import TOTAL, Caps, Purse
 from dispatcher.settings.sections import (
     Aws,
     Batch,
     DeadLetters,
     Flow,
+    Guard,
+    Hedge,
     Ingest,
     Kafka,
     KafkaOut,
+    Live,
     Metrics,
+    Poison,
+    Replay,
+    Retry,
     Sinks,
+    Spend,
     Sqs,
     Workers,
 )
@@ -51,9 +59,21 @@ class Settings(BaseSettings):
     batch: Batch = Field(default_factory=lambda: Batch.model_validate({}))
     workers: Workers = Field(default_factory=lambda: Workers.model_validate({}))
     flow: Flow = Field(default_factory=lambda: Flow.model_validate({}))
+    spend: Spend = Field(default_factory=lambda: Spend.model_validate({}))
+    live: Live = Field(default_factory=lambda: Live.model_validate({}))
+    replay: Replay = Field(default_factory=lambda: Replay.model_validate({}))
+    hedge: Hedge = Field(default_factory=lambda: Hedge.model_validate({}))
+    retry: Retry = Field(default_factory=lambda: Retry.model_validate({}))
+    poison: Poison = Field(default_factory=lambda: Poison.model_validate({}))
+    guard: Guard = Field(default_factory=lambda: Guard.model_validate({}))
     sinks: Sinks = Field(default_factory=lambda: Sinks.model_validate({}))
     metrics: Metrics = Field(default_factory=lambda: Metrics.model_validate({}))
     dead_letters: DeadLetters = Field(default_factory=lambda: DeadLetters.model_validate({}))
+
+    def caps(self) -> Caps:
+        """What may be spent, by account and window."""
+        purses = {each.value: getattr(self, each.value).windows() for each in Purse}
+        return {TOTAL: self.spend.windows(), **purses}
 
     @classmethod
     def settings_customise_sources(

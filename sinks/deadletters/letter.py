@@ -99,8 +99,8 @@ class DeadLetter:
     `reason` is a code (see `docs/events.md`), `detail` a sentence, `attempts` how often a worker
     was asked, `body` what the survey sent: of a packet out of a container of many, its record byte
     for byte in a container of its own; of a line or file over its limit, the beginning.
-    `cost_usd_micro` is null where no price is known. `redriven` is how often the event had been
-    sent again before it died this time. `t_dead` is in unix seconds.
+    `cost_usd_pico`: what its part of the calls cost, null where none was made. `redriven` is how
+    often the event had been sent again before it died this time. `t_dead` is in unix seconds.
     """
 
     src_topic: str
@@ -112,7 +112,7 @@ class DeadLetter:
     body: bytes
     run_id: str
     t_dead: float
-    cost_usd_micro: int | None = None
+    cost_usd_pico: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     survey: str | None = None
     alert_id: str | None = None

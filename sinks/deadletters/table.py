@@ -21,7 +21,7 @@ _COLUMNS: Final = {
     "reason": "text NOT NULL",
     "detail": "text NOT NULL",
     "attempts": "integer NOT NULL",
-    "cost_usd_micro": "bigint",
+    "cost_usd_pico": "bigint",
     "redriven": "integer NOT NULL",
     "survey": "text",
     "alert_id": "text",

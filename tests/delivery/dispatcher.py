@@ -6,23 +6,22 @@ from collections import Counter
 from contextlib import suppress
 
 from delivery.minds import MODEL
-from delivery.virtual import LoopClock
 from dispatcher import gapmap
-from dispatcher.batching import Batcher, BatchLimits
 from dispatcher.breaker import Breaker
 from dispatcher.checkpoint import Checkpoint
 from dispatcher.conclusions import Clerk
+from dispatcher.control import open_queue, open_scheduler
 from dispatcher.credit import Credit
 from dispatcher.intake import Intake
 from dispatcher.lane import Lane
+from dispatcher.ledger.accounts import Purse
 from dispatcher.outlet import Outlet
 from dispatcher.pipeline import Pipeline
-from dispatcher.triage import Triage
+from dispatcher.simulate.virtual import LoopClock
 from dispatcher.writer import Writer
 from ingest.codecs import Decoder
 from ingest.progress import Progress
 from ingest.schemas import open_schemas
-from workers.wire import BYTES_PER_ITEM
 
 
 class Killed(BaseException):
@@ -94,16 +93,16 @@ class Dispatcher:
         clerk = Clerk("r", MODEL, self._clock)
         decoder = Decoder(open_schemas(None, None), 2**20)
         intake = Intake(decoder, stamps, self.checkpoint, clerk, self._clock, settings.ingest)
-        limits = BatchLimits(
-            settings.batch.items, settings.batch.max_bytes, settings.batch.max_age_s
+        scheduler, durations = open_scheduler(
+            settings, answers, state.parent, self._clock, MODEL.key, self._draw
         )
         outlets = [self._outlet(each, settings) for each in shelves]
         self.lane = WatchedLane(
             source=source,
             work=Pipeline(
                 intake=intake,
-                batcher=Batcher(limits, BYTES_PER_ITEM, self._clock),
-                triage=Triage(answers, settings.workers.attempts),
+                queue=open_queue(scheduler, durations, settings, Purse.LIVE),
+                scheduler=scheduler,
                 writer=Writer(outlets, self._outlet(letters, settings)),
                 listeners=(),
                 most_dead=settings.dead_letters.max_in_a_row,

@@ -6,7 +6,8 @@ from collections import Counter
 import numpy as np
 
 from dispatcher.errors import InvocationError
-from dispatcher.groups import ModelIdentity, Replies
+from dispatcher.groups import ModelIdentity, Part, Replies
+from dispatcher.invokers import Bill
 from ingest.errors import DecodeError, NotApplicable
 from ingest.events import BANDS, Stamp
 from workers.wire import Estimate, Verdict, VerdictKind
@@ -16,6 +17,7 @@ MODEL = ModelIdentity("none", "1", "0" * 64, None)
 _IMAGE = np.ones((5, 32, 32), dtype=np.float32)
 _MAGNITUDES = np.full(5, 20.0, dtype=np.float32)
 ESTIMATE = Estimate(0.1, 0.1, 0.1, 0.09, 0.11, 0.08, 0.12, 0)
+BILL = Bill(100)
 _MOST_BAD_LUCK = 2  # of one item: three failures make a dead letter
 
 
@@ -40,28 +42,31 @@ class Stamps:
 class Answers:
     """In the place of `GroupRunner`. `asked`: how often each key was, by all dispatchers.
 
+    `slots`: as many calls at once as anybody makes.
+
     With a probability of `loss` a batch loses a part, or is told to ask again for one.
     """
+
+    slots = 10_000
 
     def __init__(self, draw, delay, loss, fates):
         self._draw, self._delay, self._loss, self._fates = draw, delay, loss, fates
         self.asked = Counter()
         self._bad_luck = Counter()
 
-    async def ask(self, items):
-        keys = [each.id for each in items]
+    async def ask(self, questions, ranks, deadline_s, *, careful=False):
+        keys = [each.key for each in questions]
         self.asked.update(keys)
         await asyncio.sleep(self._delay())
         if any(self._fates[each] == "killer" for each in keys):
             # Who was with it has been asked in vain often enough: no bad luck from now on.
             self._bad_luck.update(dict.fromkeys(keys, _MOST_BAD_LUCK))
-            return Replies({}, dict.fromkeys(keys, InvocationError("the worker ended")))
+            return Replies({}, [Part(questions, BILL, InvocationError("the worker ended"))])
         lost = self._strike(keys)
         later = self._strike([each for each in keys if each not in lost])
-        return Replies(
-            {each: self._verdict(each, each in later) for each in keys if each not in lost},
-            dict.fromkeys(lost, InvocationError("the worker ended")),
-        )
+        said = {each: self._verdict(each, each in later) for each in keys if each not in lost}
+        error = InvocationError("the worker ended") if lost else None
+        return Replies(said, [Part(questions, BILL, error)])
 
     def _strike(self, keys):
         if not keys or self._draw.random() >= self._loss:

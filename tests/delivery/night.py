@@ -11,8 +11,8 @@ from delivery.minds import Answers, Stamps
 from delivery.plan import Plan
 from delivery.shelves import Shelf, key_and_status, letter
 from delivery.sky import ROWS
-from delivery.virtual import LoopClock, VirtualLoop
 from dispatcher import gapmap
+from dispatcher.simulate.virtual import LoopClock, VirtualLoop
 from ingest.errors import SourceUnavailable
 from ingest.progress import Progress
 from ingest.sources.group import MemoryBroker

@@ -60,7 +60,8 @@ def settings_of(*, items, fetch, batch, rows, commit_s, revoke_s):
     return Settings(
         ingest={"surveys": ("S",)},
         flow={"items": items, "fetch": fetch},
-        batch={"items": batch, "max_age_s": 0.3},
+        batch={"items": batch, "linger_s": 0.3},
+        workers={"ranks": 1},
         sinks={"batch": rows, "commit_s": commit_s},
         kafka={"revoke_s": revoke_s},
         dead_letters={"max_ratio": 1.0, "max_in_a_row": 10_000},

@@ -29,7 +29,7 @@ _SETTINGS = """
 surveys = ["S"]
 [batch]
 items = 6
-max_age_s = 0.2
+linger_s = 0.2
 [flow]
 items = 60
 fetch = 16

@@ -6,9 +6,9 @@ from delivery.dispatcher import Dispatcher
 from delivery.minds import Answers, Stamps
 from delivery.plan import settings_of
 from delivery.shelves import Shelf, letter
-from delivery.virtual import VirtualLoop
 from dispatcher import gapmap
 from dispatcher.books import Outcome
+from dispatcher.simulate.virtual import VirtualLoop
 from dispatcher.tracker import PartitionTracker
 from ingest.events import Delivery, Partition, Position
 from ingest.progress import Progress

@@ -6,11 +6,11 @@ import random
 import pytest
 
 from delivery.dispatcher import Dispatcher
-from delivery.minds import ESTIMATE, Stamps
+from delivery.minds import BILL, ESTIMATE, Stamps
 from delivery.plan import settings_of
 from delivery.shelves import Shelf, key_and_status, letter
-from delivery.virtual import VirtualLoop
-from dispatcher.groups import Replies
+from dispatcher.groups import Part, Replies
+from dispatcher.simulate.virtual import VirtualLoop
 from ingest.codecs.notice import ImageAddress, NewImage
 from ingest.sources.group import MemoryBroker
 from ingest.sources.memory import MemorySource
@@ -28,14 +28,17 @@ class Answers:
     def __init__(self, draw, share):
         self.draw, self.share, self.answered, self.waiting = draw, share, [], []
 
-    async def ask(self, items):
-        (key,) = [each.id for each in items]
+    slots = 10_000
+
+    async def ask(self, questions, ranks, deadline_s, *, careful=False):
+        (key,) = [each.key for each in questions]
         if self.draw.random() >= self.share:
             self.waiting.append(key)
             await asyncio.Event().wait()
         await asyncio.sleep(self.draw.uniform(0, 5))
         self.answered.append(key)
-        return Replies({key: Verdict(key, VerdictKind.ESTIMATED, ESTIMATE)}, {})
+        said = {key: Verdict(key, VerdictKind.ESTIMATED, ESTIMATE)}
+        return Replies(said, [Part(questions, BILL)])
 
 
 def bodies():

@@ -40,8 +40,8 @@ def letter(n, reason="bad_notice", **changed):
 
 LETTERS = [
     letter(0),
-    letter(1, "times_out", attempts=3, cost_usd_micro=1_250, survey="ZTF", alert_id="17"),
-    letter(2, "kills_worker", attempts=5, cost_usd_micro=400),
+    letter(1, "times_out", attempts=3, cost_usd_pico=1_250, survey="ZTF", alert_id="17"),
+    letter(2, "kills_worker", attempts=5, cost_usd_pico=400),
     letter(3, src_topic="kafka:ztf", src_partition="a:b"),
 ]
 
@@ -73,7 +73,7 @@ async def offsets(sink):
 async def test_a_list_counts_all_and_shows_the_latest(sink):
     listing = await list_letters(sink, EVERYTHING, limit=2)
     assert [each.place.src_offset for each in listing.entries] == [3, 2]
-    assert (listing.total, listing.bytes, listing.cost_usd_micro) == (4, 12, 1650)
+    assert (listing.total, listing.bytes, listing.cost_usd_pico) == (4, 12, 1650)
     assert listing.reasons == {
         (ErrorClass.MALFORMED, "bad_notice"): 2,
         (ErrorClass.POISON, "times_out"): 1,
@@ -93,7 +93,7 @@ async def test_a_list_is_json(sink):
         "alert_id": "17",
         "attempts": 3,
         "redriven": 0,
-        "cost_usd_micro": 1250,
+        "cost_usd_pico": 1250,
         "bytes": 2,
         "t_dead": 1_800_000_001.0,
     }
@@ -126,7 +126,7 @@ async def test_the_table_says_what_a_person_asks(sink, printed):
     show_listing(await list_letters(sink, EVERYTHING, limit=3), console)
     (line,) = [line for line in text().splitlines() if line.endswith(" night:n.sqlite:p:1")]
     assert line.split()[:-1] == [
-        *("poison", "times_out", "ZTF", "17", "3", "0", "$0.001250", "2"),
+        *("poison", "times_out", "ZTF", "17", "3", "0", "$0.00000000125", "2"),
         *("2027-01-15", "08:00:01"),
     ]
     assert "4 dead letters, 12 bytes, 3 shown" in text()

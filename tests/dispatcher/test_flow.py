@@ -1,11 +1,10 @@
-"""Credit, batches, books, latency: the bookkeeping of the lane."""
+"""Credit, books, latency: the bookkeeping of the lane."""
 
 import asyncio
 import random
 
 import pytest
 
-from dispatcher.batching import Batcher, BatchLimits
 from dispatcher.clock import ManualClock
 from dispatcher.credit import Credit
 from dispatcher.latency import LatencyHistogram
@@ -40,31 +39,6 @@ async def test_closing_wakes_whoever_waits():
     await asyncio.sleep(0)
     credit.close()
     assert await waiting == 0
-
-
-@pytest.mark.parametrize(
-    ("limits", "closes_at"),
-    [(BatchLimits(3, 10**9, 1.0), 3), (BatchLimits(100, 250, 1.0), 2)],
-    ids=["count", "bytes"],
-)
-def test_a_batch_closes_by_count_or_bytes(limits, closes_at):
-    batcher = Batcher(limits, item_bytes=100, clock=ManualClock())
-    for n in range(1, closes_at):
-        assert batcher.add(n) is None
-    assert batcher.add(closes_at) == list(range(1, closes_at + 1))
-    assert batcher.close() is None
-
-
-def test_a_batch_is_as_old_as_its_oldest_item():
-    clock = ManualClock()
-    batcher = Batcher(BatchLimits(100, 10**9, age_s=2.0), 1, clock)
-    assert batcher.due_in() is None
-    batcher.add("first")
-    clock.advance(1.5)
-    batcher.add("second")
-    assert batcher.due_in() == pytest.approx(0.5)
-    clock.advance(0.5)
-    assert batcher.due_in() == pytest.approx(0.0)
 
 
 def test_latency_quantiles_are_right_to_two_per_cent():

@@ -16,7 +16,7 @@ from ingest.sources.night import NightArchive
 from sinks.errors import SinkRefused, SinkUnavailable
 from sinks.memory import MemorySink
 
-SETTINGS = "[flow]\nitems = 24\nfetch = 8\n[batch]\nitems = 8\nmax_age_s = 0.1\n"
+SETTINGS = "[flow]\nitems = 24\nfetch = 8\n[batch]\nitems = 8\nlinger_s = 0.05\n"
 
 
 def notice(n, stamp):

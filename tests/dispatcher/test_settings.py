@@ -22,13 +22,13 @@ def test_a_file_changes_what_it_names_and_nothing_else(file):
     settings = load(file("[batch]\nitems = 32\n[sinks]\nrequired = ['a.jsonl']\n"))
     assert settings.batch.items == 32
     assert settings.sinks.required == ("a.jsonl",)
-    assert settings.batch.max_age_s == load(None).batch.max_age_s
+    assert settings.batch.linger_s == load(None).batch.linger_s
 
 
 def test_the_environment_wins_over_the_file(file, monkeypatch):
     monkeypatch.setenv("LOOKBACK_BATCH__ITEMS", "16")
-    settings = load(file("[batch]\nitems = 32\nmax_age_s = 0.5\n"))
-    assert (settings.batch.items, settings.batch.max_age_s) == (16, 0.5)
+    settings = load(file("[batch]\nitems = 32\nlinger_s = 0.5\n"))
+    assert (settings.batch.items, settings.batch.linger_s) == (16, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ async def test_a_letter_comes_back_as_it_was(store):
             survey="ZTF",
             alert_id="7",
             result_id="k",
-            cost_usd_micro=2**40,
+            cost_usd_pico=2**40,
             redriven=3,
             headers={"a": "", "ü\n": "\x1b[31m\ufffe🔭"},
             detail="line\nbreak \x1b[0m \ufffe ü",
@@ -191,7 +191,7 @@ def test_a_reason_of_another_release_is_never_sent_again_unasked():
 
 
 def test_a_letter_goes_through_json():
-    written = letter(1, cost_usd_micro=7)
+    written = letter(1, cost_usd_pico=7)
     line = orjson.loads(orjson.dumps(written.to_json()))
     assert line["src_offset"] == str(2**60 + 1)
     assert (line["error_class"], line["redriven"]) == ("malformed", 0)

@@ -17,7 +17,7 @@ from sinks.errors import SinkRefused
 OLD_LINE = (
     b'{"src_topic":"night:n.sqlite","src_partition":"p","src_offset":"1152921504606846977",'
     b'"reason":"bad_sync","detail":"the sync marker is missing","attempts":0,"body":"AAH/",'
-    b'"run_id":"r","t_dead":1.5,"cost_usd_micro":null,"headers":{"unreadable":"no"},'
+    b'"run_id":"r","t_dead":1.5,"cost_usd_pico":null,"headers":{"unreadable":"no"},'
     b'"survey":null,"alert_id":null,"result_id":null}\n'
 )
 

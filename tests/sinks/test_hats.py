@@ -283,18 +283,18 @@ def test_one_writer_at_a_time(tmp_path):
 
 def test_parts_of_an_older_release_are_read_with_nulls(tmp_path, monkeypatch):
     older = pa.schema(
-        [field for field in parts.SCHEMA if field.name != "cost_usd_micro"],
+        [field for field in parts.SCHEMA if field.name != "cost_usd_pico"],
         metadata=parts.SCHEMA.metadata,
     )
     at = filled(tmp_path / "z.hats", range(20))
     for path in files(at):
         pq.write_table(pq.read_table(path, partitioning=None).select(older.names), path)
     with opened(at) as made:
-        made._write([record(n, cost_usd_micro=7) for n in range(10, 30)])
+        made._write([record(n, cost_usd_pico=7) for n in range(10, 30)])
     for _ in range(2):
         frame = rows(lsdb.open_catalog(at, columns="all"))
         assert frame["src_offset"].tolist() == list(range(30))
-        assert frame["cost_usd_micro"].isna().tolist() == [True] * 20 + [False] * 10
+        assert frame["cost_usd_pico"].isna().tolist() == [True] * 20 + [False] * 10
         compact(at)
 
 

@@ -66,7 +66,7 @@ async def test_the_last_of_a_key_is_held(postgres, table, db):
 async def test_the_same_answer_again_changes_nothing(postgres, table, db):
     async with opened(postgres, table) as sink:
         await sink.write([record(1, run_id="first", t_published=1.0)])
-        await sink.write([record(1, run_id="second", t_published=2.0, cost_usd_micro=7)])
+        await sink.write([record(1, run_id="second", t_published=2.0, cost_usd_pico=7)])
     rows = await db.fetch(f"SELECT run_id, t_published FROM {table}")
     assert [tuple(row) for row in rows] == [("first", 1.0)]
 

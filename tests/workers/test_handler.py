@@ -193,7 +193,7 @@ def test_a_function_needs_neither_torch_nor_what_only_others_use(job, weights_fi
         input=event,
         env={**os.environ, "LOOKBACK_WEIGHTS": str(weights_file)},
     )
-    assert said.decode().splitlines() == ["['estimated', 'estimated']", "[]"]
+    assert said.decode().splitlines() == ["lookback at 0", "['estimated', 'estimated']", "[]"]
 
 
 def test_when_the_time_is_out_the_rest_is_to_be_tried_again(job, monkeypatch):
@@ -209,6 +209,67 @@ def test_when_the_time_is_out_the_rest_is_to_be_tried_again(job, monkeypatch):
     assert {(each.kind, each.reason, each.estimate) for each in verdicts[done:]} == {
         (VerdictKind.TRY_AGAIN, "out_of_time", None)
     }
+
+
+def marks(capsys):
+    return [line for line in capsys.readouterr().out.splitlines() if line.startswith("lookback")]
+
+
+def test_it_says_where_it_is_before_it_looks(job, capsys):
+    alone(job, items(130))
+    assert marks(capsys) == ["lookback at 0", "lookback at 64", "lookback at 128"]
+    alone(job, [])
+    alone(job, items(2), Context(seconds=0))
+    assert marks(capsys) == [], "nothing is looked at"
+
+
+def test_what_it_looked_at_when_it_failed_is_its_last_word(job, model, monkeypatch, capsys):
+    whole = model.estimate
+
+    def estimate(images, magnitudes):
+        if (images[:, 0, 0, 0] == 666).any():
+            raise MemoryError
+        return whole(images, magnitudes)
+
+    monkeypatch.setattr(model, "estimate", estimate)
+    asked = items(130)
+    asked[70].image[0, 0, 0] = 666
+    with pytest.raises(MemoryError):
+        alone(job, asked)
+    assert marks(capsys)[-1] == "lookback at 64"
+    with pytest.raises(MemoryError):
+        invoke({"job": job, "partition": encode_items(asked[64:]), "careful": True})
+    assert marks(capsys)[-1] == "lookback at 6"
+
+
+def test_a_careful_look_at_one_after_the_other_finds_the_same(job, capsys):
+    asked = items(5)
+    together = alone(job, asked)
+    capsys.readouterr()
+    answer = invoke({"job": job, "partition": encode_items(asked), "careful": True})
+    assert marks(capsys) == [f"lookback at {k}" for k in range(5)]
+    one_by_one = decode_verdicts(answer["verdicts"])
+    assert [each.id for each in one_by_one] == [each.id for each in together]
+    for one, other in zip(one_by_one, together, strict=True):
+        # The last digits of a sum of floats depend on its company.
+        assert one.estimate.z_mean == pytest.approx(other.estimate.z_mean, abs=1e-3)
+
+
+def test_a_careful_look_ends_in_time_too(job, monkeypatch):
+    ticks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: next(ticks), perf_counter=time.perf_counter)
+    monkeypatch.setattr(handler, "time", clock)
+    event = {"job": job, "partition": encode_items(items(6)), "careful": True}
+    verdicts = decode_verdicts(invoke(event, Context(seconds=3.6))["verdicts"])
+    kinds = [each.kind for each in verdicts]
+    assert kinds == [VerdictKind.ESTIMATED] * 3 + [VerdictKind.TRY_AGAIN] * 3
+
+
+def test_the_time_it_took_is_told_by_phases(job):
+    spent = invoke({"job": job, "partition": encode_items(items(20))})["ms"]
+    assert spent.keys() == {"decode", "infer", "total"}
+    assert spent["infer"] > spent["decode"] > 0
+    assert spent["decode"] + spent["infer"] <= spent["total"] + 0.01
 
 
 def test_without_any_time_everything_is_to_be_tried_again(job):
@@ -313,6 +374,28 @@ async def test_a_rank_that_dies_at_work_is_named_and_the_rest_is_gathered(rendez
         assert_own_verdicts(each, group, job)
         assert each["lost"] == [1]
     assert root["gathered"] == other["verdicts"]
+
+
+async def test_a_wait_for_the_others_is_told_as_such(rendezvous, job):
+    group = Group(rendezvous, 2, job)
+
+    def late(rank=1):
+        time.sleep(0.3)
+        return invoke(group.event(rank))
+
+    root, _ = await in_threads(*ranks_of(group, 0), late)
+    spent = root["ms"]
+    assert spent.keys() == {"decode", "meet", "infer", "gather", "total"}
+    assert spent["meet"] >= 250
+    assert sum(spent.values()) - spent["total"] <= spent["total"] + 0.01
+
+
+async def test_a_wait_in_vain_is_told_as_such(rendezvous, job):
+    group = Group(rendezvous, 2, job, deadline_s=0.5)
+    (root,) = await in_threads(*ranks_of(group, 0))
+    spent = root["ms"]
+    assert spent.keys() == {"decode", "meet", "infer", "total"}
+    assert spent["meet"] >= 250, "most of its deadline"
 
 
 async def test_a_rank_that_hangs_at_work_is_named_as_a_dead_one_is(rendezvous, job):

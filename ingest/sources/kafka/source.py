@@ -374,9 +374,18 @@ class KafkaSource:
         try:
             async with asyncio.timeout(self._options.leave_s):
                 await consumer.stop()
+        except asyncio.CancelledError as error:
+            # aiokafka awaits fetches that it has cancelled, and passes that on as if it were ours.
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+            await self._abandon(consumer, error)
         except (KafkaError, OSError, TimeoutError) as error:
-            _log.warning("the Kafka broker was not told that we leave", error=described(error))
-            await doors.abandon(consumer)
+            await self._abandon(consumer, error)
         if self._attendant:
             self._attendant.cancel()  # a poll that waits for a rebalance would wait for ever
             await asyncio.gather(self._attendant, return_exceptions=True)
+
+    @staticmethod
+    async def _abandon(consumer: AIOKafkaConsumer, error: BaseException) -> None:
+        _log.warning("the Kafka broker was not told that we leave", error=described(error))
+        await doors.abandon(consumer)

@@ -1,8 +1,14 @@
-"""An event loop whose time passes only while everybody waits: a night takes a second, and a seed
-gives the same one again."""
+"""An event loop whose time passes only while everybody waits.
+
+A night takes a second, and a seed gives the same one again.
+"""
+
+from __future__ import annotations
 
 import asyncio
 import selectors
+from collections.abc import Callable
+from typing import Any
 
 
 class _Waiting(selectors.DefaultSelector):
@@ -10,7 +16,7 @@ class _Waiting(selectors.DefaultSelector):
 
     passed = 0.0
 
-    def select(self, timeout=None):
+    def select(self, timeout: float | None = None) -> Any:
         if timeout is None:
             raise RuntimeError("everybody waits for somebody else")
         self.passed += timeout
@@ -23,19 +29,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     `thread_s()`: how much later (s).
     """
 
-    def __init__(self, thread_s=lambda: 0.0):
+    def __init__(self, thread_s: Callable[[], float] = lambda: 0.0) -> None:
         self._waiting = _Waiting()
         self._thread_s = thread_s
         super().__init__(self._waiting)
 
-    def time(self):
+    def time(self) -> float:
+        """Virtual seconds since the loop was made."""
         return self._waiting.passed
 
-    def run_in_executor(self, executor, func, *args):
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """Run it now, tell later."""
         future = self.create_future()
         try:
             result = func(*args)
-        except Exception as error:  # noqa: BLE001  it goes to the caller
+        except Exception as error:  # noqa: BLE001 - it goes to the caller
             self.call_later(
                 self._thread_s(), _unless_cancelled(future, future.set_exception), error
             )
@@ -44,15 +54,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return future
 
 
-def _unless_cancelled(future, tell):
+def _unless_cancelled(
+    future: asyncio.Future[Any], tell: Callable[[Any], None]
+) -> Callable[[Any], None]:
     return lambda value: None if future.done() else tell(value)
+
+
+EPOCH: float = 1.8e9
+"""What the wall clock says when virtual time begins (unix seconds)."""
 
 
 class LoopClock:
     """`dispatcher.clock.Clock` by the running loop's time."""
 
-    def now(self):
-        return 1.8e9 + self.monotonic()
+    def now(self) -> float:
+        """Unix seconds."""
+        return EPOCH + self.monotonic()
 
-    def monotonic(self):
+    def monotonic(self) -> float:
+        """Seconds since the loop was made."""
         return asyncio.get_running_loop().time()

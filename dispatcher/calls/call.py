@@ -1,0 +1,161 @@
+"""One call to the workers: asked, hedged where it is far too late, paid, learnt from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dispatcher.calls.concurrency import Concurrency
+from dispatcher.calls.queue import Queue
+from dispatcher.calls.triage import Asking
+from dispatcher.clock import Clock
+from dispatcher.errors import Throttled
+from dispatcher.groups import Groups, Part, Replies
+from dispatcher.ledger.accounts import Purse, Refusal, Reservation
+from dispatcher.ledger.ledger import Ledger
+from dispatcher.ledger.prices import Tariff
+from workers.wire import VerdictKind
+
+
+@dataclass(slots=True)
+class Caller:
+    """Makes calls. Whoever calls has reserved the money and taken the workers.
+
+    `hedges`: whether a live call that is far too late may be made a second time. The first one
+    cannot be stopped, and costs what it costs: so that is rare, and has its own purse.
+    """
+
+    groups: Groups
+    ledger: Ledger
+    concurrency: Concurrency
+    clock: Clock
+    tariff: Tariff
+    deadline_s: float
+    hedges: bool = True
+    hedged: int = 0
+    won: int = 0
+    """Hedges that answered first."""
+    tasks: asyncio.TaskGroup | None = None
+    """Who waits for attempts that nobody else waits for any more."""
+    _under_way: set[asyncio.Task[Replies]] = field(default_factory=set)
+
+    async def ask(
+        self, queue: Queue, asking: Asking, ranks: int, reservation: Reservation
+    ) -> Replies:
+        """Ask, and pay. What a hedge finds first counts; what comes later is only paid."""
+        first = self._start(self._attempt(queue, asking, ranks, reservation))
+        if not self.hedges or asking.purse is not Purse.LIVE or asking.careful:
+            return await first
+        patience_s = queue.policy.patience_s(-(-len(asking.questions) // ranks))
+        if patience_s >= self.deadline_s:
+            return await first
+        await asyncio.wait({first}, timeout=patience_s)
+        if first.done() or (second := self._hedge(queue, asking, ranks)) is None:
+            return await first
+        done, _ = await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED)
+        winner = first if first in done else second
+        if _all_said(asking, winner.result()):
+            self.won += winner is second
+            return winner.result()
+        return await (second if winner is first else first)
+
+    def _hedge(self, queue: Queue, asking: Asking, ranks: int) -> asyncio.Task[Replies] | None:
+        if self.concurrency.free() < ranks:
+            return None
+        items = len(asking.questions)
+        reservation = self.ledger.try_reserve(Purse.HEDGE, queue.policy.quote(items, ranks), items)
+        if isinstance(reservation, Refusal):
+            return None
+        self.concurrency.take(ranks)
+        self.hedged += 1
+        again = Asking(asking.questions, Purse.HEDGE)
+        return self._start(self._attempt(queue, again, ranks, reservation))
+
+    def _start(self, attempt: Coroutine[Any, Any, Replies]) -> asyncio.Task[Replies]:
+        if self.tasks is None:
+            raise RuntimeError("calls are made while the scheduler runs")
+        task = self.tasks.create_task(attempt)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return task
+
+    def give_up(self) -> None:
+        """Wait for nothing that is still under way: it is paid as it was reserved."""
+        for task in self._under_way:
+            task.cancel()
+
+    async def _attempt(
+        self, queue: Queue, asking: Asking, ranks: int, reservation: Reservation
+    ) -> Replies:
+        try:
+            replies = await self.groups.ask(
+                asking.questions, ranks, self.deadline_s, careful=asking.careful
+            )
+        except BaseException:
+            self.ledger.settle(reservation, None)  # it was sent: it will be billed
+            raise
+        finally:
+            self.concurrency.give_back(ranks)
+        self._settle(queue, asking, replies, reservation)
+        return replies
+
+    def _settle(
+        self, queue: Queue, asking: Asking, replies: Replies, reservation: Reservation
+    ) -> None:
+        parts, items = replies.parts, len(asking.questions)
+        refused = sum(isinstance(part.lost, Throttled) for part in parts)
+        if refused:
+            self.concurrency.throttled()
+        if refused == len(parts):
+            self.ledger.release(reservation)
+            return
+        costs = [
+            self._cost(part, reservation.amount * len(part.questions) // items) for part in parts
+        ]
+        billed = all(part.bill for part in parts if not isinstance(part.lost, Throttled))
+        cost = self.ledger.settle(reservation, sum(costs), assumed=not billed)
+        for part, amount in zip(parts, costs, strict=True):
+            _charge(part, amount)
+        ratio = None if asking.careful or refused else self._learn(queue, parts)
+        queue.guard.note(
+            cost=cost,
+            results=sum(
+                each.kind is not VerdictKind.TRY_AGAIN for each in replies.verdicts.values()
+            ),
+            expected=queue.policy.quote(items, len(parts)).expected,
+            failed_cost=sum(amount for part, amount in zip(parts, costs, strict=True) if part.lost),
+            ratio=ratio,
+        )
+
+    def _cost(self, part: Part, reserved: int) -> int:
+        if isinstance(part.lost, Throttled):
+            return 0
+        return self.tariff.charge(part.bill.billed_ms) if part.bill else reserved
+
+    def _learn(self, queue: Queue, parts: Sequence[Part]) -> float | None:
+        """Teach the policy; returns measured to predicted duration, of the slowest rank."""
+        bills = [part.bill for part in parts if part.bill and not part.lost]
+        if len(bills) < len(parts):
+            return None
+        slowest = max(bills, key=lambda bill: bill.billed_ms - bill.init_ms)
+        seconds = (slowest.billed_ms - slowest.init_ms) / 1000
+        cold_s = max(bill.init_ms for bill in bills) / 1000
+        items = max(len(part.questions) for part in parts)
+        ratio = queue.policy.ratio(items, seconds)
+        queue.policy.learn(items, seconds, cold_s)
+        self.concurrency.answered(ratio, len(parts))
+        return ratio
+
+
+def _all_said(asking: Asking, replies: Replies) -> bool:
+    return all(each.key in replies.verdicts for each in asking.questions)
+
+
+def _charge(part: Part, amount: int) -> None:
+    """Every item of a partition bears the same share of what it cost, answered or not."""
+    each, rest = divmod(amount, len(part.questions))
+    for question in part.questions:
+        question.cost += each
+    part.questions[0].cost += rest

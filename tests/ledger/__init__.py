@@ -1,0 +1,1 @@
+"""The ledger, alone and shared by many dispatchers."""
