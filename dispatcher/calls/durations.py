@@ -58,7 +58,7 @@ class Fit:
 
 _ONE_OF_100: Final = 0.01
 
-PRIOR: Final = Fit(0.02, 0.0027, 1.3, 2.0, 0, 80, 1.5, 0.0)
+PRIOR: Final = Fit(0.02, 0.0027, 1.3, 2.0, 0, 80, 1.5, 0.05)
 """The shipped model on one core of this decade, which takes batches of 80 easily; the first calls
 correct it."""
 

@@ -57,13 +57,14 @@ class Guard:
         return self._reason
 
     def may_send(self) -> bool:
-        """Whether a call may go: always while closed; once, when the time of a probe has come."""
+        """Whether a call may go: always while closed, and when the time of a probe has come."""
         if self._reason is None:
             return True
-        if self._probing or self._clock.monotonic() < self._probe_at:
-            return False
-        self._probing = True
-        return True
+        return not self._probing and self._clock.monotonic() >= self._probe_at
+
+    def sending(self) -> None:
+        """A call goes. If that is the probe, no other does until it is back."""
+        self._probing = self._reason is not None
 
     def note(
         self, *, cost: int, results: int, expected: int, failed_cost: int, ratio: float | None

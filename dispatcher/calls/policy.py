@@ -126,11 +126,13 @@ class Adaptive:
         """See `Policy.patience_s`. Infinite while too little is known.
 
         Near p99; where more than one call in a hundred is far too late, p99 is as late as those.
+        While there are cold starts it may be one, and a second call would only be another.
         """
         fit = self._current()
         if fit.observations < _ENOUGH:
             return math.inf
-        return min(fit.p99_s(items), _FAR * fit.p95_s(items))
+        warm_s = min(fit.p99, _FAR * fit.p95) * fit.predict(items)
+        return warm_s + (fit.cold_s if fit.cold_share else 0.0)
 
     def ratio(self, items: int, seconds: float) -> float:
         """See `Policy.ratio`."""

@@ -166,6 +166,9 @@ class Scheduler:
         if queue.paused:
             queue.hold(Holder.LIVE)
             return _LOOK_S
+        if not queue.guard.may_send():
+            queue.hold(Holder.GUARD, queue.guard.reason)
+            return _LOOK_S
         left_free = math.floor(queue.reserve * self.concurrency.limit)
         if self.concurrency.free() - left_free < ranks:
             queue.hold(Holder.WORKERS)
@@ -175,10 +178,7 @@ class Scheduler:
         if isinstance(reservation, Refusal):
             queue.hold(Holder.MONEY, reservation.why)
             return reservation.retry_s
-        if not queue.guard.may_send():
-            self.ledger.release(reservation)
-            queue.hold(Holder.GUARD, queue.guard.reason)
-            return _LOOK_S
+        queue.guard.sending()
         self.concurrency.take(ranks)
         queue.hold(Holder.NOTHING)
         return reservation

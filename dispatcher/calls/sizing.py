@@ -104,11 +104,10 @@ def due_in(fit: Fit, limits: Limits, target: Target, waiting: int, oldest_age_s:
         return math.inf
     ranks = limits.ranks if limits.exact_ranks else 1
     share = min(waiting / ranks, limits.items)
-    left = (
-        _MARGIN * target.objective_s
-        - oldest_age_s
-        - fit.p95 * (fit.base_s + fit.per_item_s * share)
-    )
+    # A worker may have to be started for it, while that happens at all.
+    start_s = min(fit.cold_s, target.objective_s / 4) if fit.cold_share else 0.0
+    call_s = start_s + fit.p95 * (fit.base_s + fit.per_item_s * share)
+    left = _MARGIN * target.objective_s - oldest_age_s - call_s
     if left <= 0 or share >= limits.items:
         return left
     growth = fit.p95 * fit.per_item_s * share / max(oldest_age_s, 0.05 * target.objective_s)
@@ -123,7 +122,8 @@ def ranks_for(fit: Fit, limits: Limits, target: Target, items: int, oldest_age_s
     if target.objective_s is None:
         return fewest
     most = min(limits.ranks, items)
-    left_s = _MARGIN * target.objective_s - oldest_age_s
+    # The whole objective: what is sent when it is due needs no second worker.
+    left_s = target.objective_s - oldest_age_s
     share = (left_s / fit.p95 - fit.base_s) / fit.per_item_s
     if share < items / max(most, 1):
         return fewest

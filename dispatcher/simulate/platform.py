@@ -78,7 +78,10 @@ class _Fate:
 
 
 class SimulatedPlatform:
-    """`dispatcher.groups.Groups`, without workers. `poison`: keys that kill whoever looks at them."""
+    """`dispatcher.groups.Groups`, without workers.
+
+    `poison`: keys that kill whoever looks at them.
+    """
 
     def __init__(
         self,

@@ -101,7 +101,8 @@ class SimulatedSource:
 class SimulatedWork:
     """`dispatcher.lane.Work`: every event has a stamp at once, and every answer is stored.
 
-    Whoever runs it runs the scheduler, too. `delay_s`: how long the sink takes. `note` is told of what was stored.
+    Whoever runs it runs the scheduler, too. `delay_s`: how long the sink takes. `note`
+    is told of what was stored.
     """
 
     queue: Queue

@@ -39,7 +39,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._waiting.passed
 
     def run_in_executor(  # type: ignore[override]
-        self, executor: Any, func: Callable[..., Any], *args: Any
+        self,
+        executor: Any,  # noqa: ARG002 - the signature is asyncio's
+        func: Callable[..., Any],
+        *args: Any,
     ) -> asyncio.Future[Any]:
         """Run it now, tell later."""
         future = self.create_future()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, cast
 
 import numpy as np
+from structlog.testing import capture_logs
 
 from dispatcher.calls.durations import PRIOR, Durations
 from dispatcher.calls.queue import Queue
@@ -90,6 +91,8 @@ class Result:
     booked: int = 0
     cold_starts: int = 0
     throttles: int = 0
+    said: list[str] = field(default_factory=list)
+    """What the dispatchers wrote into their logs."""
     series: list[dict[str, float]] = field(default_factory=list)
     """Each window: time, backlog, spent so far, items in a full batch, workers in use."""
 
@@ -112,9 +115,12 @@ def simulate(scenario: Scenario, watch: Callable[[float, Result], None] | None =
     """Let the night pass. `watch` is told each window how far it is."""
     with (
         tempfile.TemporaryDirectory() as folder,
+        capture_logs() as said,
         asyncio.Runner(loop_factory=VirtualLoop) as runner,
     ):
-        return runner.run(_Night(scenario, Path(folder), watch).pass_by())
+        result = runner.run(_Night(scenario, Path(folder), watch).pass_by())
+    result.said = [f"{each['event']}: {each.get('why', '')}".rstrip(": ") for each in said]
+    return result
 
 
 class _Night:
