@@ -13,7 +13,7 @@ from dispatcher.calls.triage import Asking
 from dispatcher.clock import Clock
 from dispatcher.errors import Throttled
 from dispatcher.groups import Groups, Part, Replies
-from dispatcher.ledger.accounts import Purse, Refusal, Reservation
+from dispatcher.ledger.accounts import Purse, Reservation
 from dispatcher.ledger.ledger import Ledger
 from dispatcher.ledger.prices import Tariff
 from workers.wire import VerdictKind
@@ -52,7 +52,8 @@ class Caller:
         if patience_s >= self.deadline_s:
             return await first
         await asyncio.wait({first}, timeout=patience_s)
-        if first.done() or (second := self._hedge(queue, asking, ranks)) is None:
+        second = await self._hedge(queue, asking, ranks, first)
+        if second is None:
             return await first
         done, _ = await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED)
         winner = first if first in done else second
@@ -61,13 +62,21 @@ class Caller:
             return winner.result()
         return await (second if winner is first else first)
 
-    def _hedge(self, queue: Queue, asking: Asking, ranks: int) -> asyncio.Task[Replies] | None:
-        if self.concurrency.free() < ranks:
-            return None
+    async def _hedge(
+        self, queue: Queue, asking: Asking, ranks: int, first: asyncio.Task[Replies]
+    ) -> asyncio.Task[Replies] | None:
+        """A second call, while the first is under way; None if there is no worker or money."""
         items = len(asking.questions)
-        reservation = self.ledger.try_reserve(Purse.HEDGE, queue.policy.quote(items, ranks), items)
-        if isinstance(reservation, Refusal):
-            return None
+        quote = queue.policy.quote(items, ranks)
+        while True:
+            if first.done() or self.concurrency.free() < ranks:
+                return None
+            reservation = self.ledger.try_reserve(Purse.HEDGE, quote, items)
+            if isinstance(reservation, Reservation):
+                break
+            if reservation.account is not None:
+                return None
+            await asyncio.wait({first}, timeout=reservation.retry_s)  # the ledger is asking
         self.concurrency.take(ranks)
         self.hedged += 1
         again = Asking(asking.questions, Purse.HEDGE)

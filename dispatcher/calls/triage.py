@@ -3,8 +3,8 @@
 A worker that dies takes its partition with it, and one bad item may be the cause. It says where it
 is while it works, so the items it was looking at are suspects and all others are innocent: those
 are asked again at once, together, from the purse for retries. Suspects are looked at one after the
-other by a worker that says so each time; the one it dies of is asked alone, and if that fails, too,
-it becomes a dead letter. This takes four calls, whatever the size of the batch.
+other by a worker that says so each time; the one it dies of is asked alone, and if that fails
+twice, it becomes a dead letter. This takes five calls, whatever the size of the batch.
 
 Where a worker could not say where it was, suspects are halved. Only one half is asked, since that
 tells about the other as well; halves that are found innocent without having been asked are put
@@ -26,6 +26,10 @@ from workers.wire import Verdict, VerdictKind
 
 TOGETHER: Final = 64
 """Items that a worker looks at together (`workers.handler.CHUNK`)."""
+
+
+_BLAMED: Final = 2
+"""Workers that an item must have lost alone: one may be bad luck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,8 @@ def _narrow_down(
         return
     aside = [*asked.search.rest, *asked.search.aside] if asked.search else []
     if len(part.questions) == 1:
-        if open_[0].attempts >= attempts:
+        open_[0].failed_alone += 1
+        if open_[0].attempts >= attempts and open_[0].failed_alone >= _BLAMED:
             found.answered.append((open_[0], Unanswerable(error.reason, str(error))))
         else:
             found.next.append(Asking(open_, Purse.POISON))

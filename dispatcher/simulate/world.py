@@ -7,7 +7,7 @@ import random
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Final, cast
@@ -16,6 +16,7 @@ import numpy as np
 from structlog.testing import capture_logs
 
 from dispatcher.calls.durations import PRIOR, Durations
+from dispatcher.calls.policy import Adaptive
 from dispatcher.calls.queue import Queue
 from dispatcher.calls.scheduler import Scheduler
 from dispatcher.calls.sizing import Limits, Target
@@ -140,7 +141,7 @@ class _Night:
         self._durations: dict[int, Durations] = {}
         self._settings = Settings(
             flow={"items": scenario.in_flight, "fetch": 512, "mib": 4096},
-            batch={"items": scenario.batch},
+            batch={"items": min(160, scenario.batch)},
             live={"objective_s": scenario.objective_s},
             hedge={"share": scenario.hedge},
             workers={"ranks": 0, "deadline_s": scenario.deadline_s},
@@ -194,6 +195,8 @@ class _Night:
         )
         durations = self._durations.setdefault(number, Durations(PRIOR))
         live = open_queue(scheduler, durations, self._settings, Purse.LIVE)
+        if isinstance(live.policy, Adaptive):  # also beyond what a payload takes
+            live.policy.limits = replace(live.policy.limits, items=scenario.batch)
         if scenario.fixed:
             live.policy = self._fixed(durations, *scenario.fixed)
         replay = (
