@@ -38,7 +38,7 @@ class Question:
     """An errand whose event has a stamp: what is batched and sent to the workers.
 
     `key` is the result key. `attempts` counts the calls that it was part of, `cost` is its share of
-    what those cost (pico-dollars); `failed_alone`: how often a worker was lost that had nothing else.
+    what those cost (pico-dollars); `failed_alone`: how often it was lost with its worker alone.
     """
 
     errand: Errand

@@ -146,7 +146,7 @@ def curve(visits: int) -> list[dict[str, Any]]:
     rows = []
     for exponent in range(4, 9):
         each = 10**exponent // 1000
-        count = max(3, min(visits, 3_000_000 // each))
+        count = max(3, min(visits, 1_000_000 // each))
         night = simulate(
             Scenario(
                 arrivals.visits(count, each, np.random.default_rng(1)),

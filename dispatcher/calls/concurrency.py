@@ -65,7 +65,7 @@ class Concurrency:
         self._ratios.append(ratio)
         if len(self._ratios) == _LOOKED_AT and median(self._ratios) > _SLOW_RATIO:
             self._shrink(_SLOW)
-        elif 2 * (self.in_use + workers) >= self.limit:
+        elif ratio <= _SLOW_RATIO and 2 * (self.in_use + workers) >= self.limit:
             self._grow(workers)
 
     def _shrink(self, factor: float) -> None:

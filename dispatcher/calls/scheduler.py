@@ -27,7 +27,7 @@ from dispatcher.calls.policy import Policy
 from dispatcher.calls.queue import Holder, Queue
 from dispatcher.calls.triage import Asking, judge
 from dispatcher.clock import Clock
-from dispatcher.ledger.accounts import Purse, Refusal, Reservation
+from dispatcher.ledger.accounts import TOTAL, Purse, Refusal, Reservation
 from dispatcher.ledger.ledger import Ledger
 
 _BACKOFF_S: Final = 0.1
@@ -84,9 +84,14 @@ class Scheduler:
                 self.caller.give_up()
 
     async def _watch_money(self) -> None:
+        frozen = self.ledger.frozen
         while True:
             await self.ledger.changed.wait()
             self.ledger.changed.clear()
+            for queue in self.queues:
+                if {queue.purse.value, TOTAL} & (frozen - self.ledger.frozen):
+                    queue.guard.reset()  # a person has looked at it
+            frozen = self.ledger.frozen
             self._look.set()
 
     async def _watch(self, queue: Queue) -> None:

@@ -200,6 +200,11 @@ class Ledger:
             return wanted
         return max(0, min(wanted, (max(0, mine.left) + min(limits)) // per_item))
 
+    @property
+    def frozen(self) -> frozenset[str]:
+        """Accounts that a person has frozen."""
+        return self._controls.frozen
+
     def tight(self, purse: Purse) -> bool:
         """Whether some window of the purse, or of all together, is past its soft limit."""
         return purse.value in self._tight or TOTAL in self._tight

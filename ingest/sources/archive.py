@@ -9,6 +9,7 @@ and hidden files are passed over; a folder that holds nothing else is an error.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice, takewhile
@@ -20,6 +21,7 @@ from ingest.errors import DecodeError, SourceError
 from ingest.events import Delivery, Partition, Position
 from ingest.progress import Progress
 from ingest.sources import Keeper
+from ingest.sources.span import Range, Ranges, Span
 
 MAX_FILE: Final = 2 * 1024**3
 """Largest file that is read as a whole (JSON lines are read line by line)."""
@@ -28,6 +30,8 @@ MAX_BLOCK: Final = 256 * 1024**2
 """Largest block of a container, unpacked: a block is a megabyte or two in what surveys send."""
 
 MAX_LINE: Final = 64 * 1024**2
+
+_NOTHING: Final = Range(0, 0)
 
 _Bodies = Iterator[tuple[bytes, str | None]]  # body, and why it cannot be read
 
@@ -40,13 +44,47 @@ class ArchiveSource:
     def __init__(self, location: str) -> None:
         self._files = _files(location)
         self.name = f"archive:{Path(location).name}"
+        self._ranges: Ranges | None = None
         self._ahead: Iterator[Delivery] = iter(())
         self._exhausted = False
 
+    async def find(self, span: Span) -> Ranges:
+        """See `Archive.find`. Reads all files once, to count what is in them.
+
+        Raises:
+            SourceError: there is no such partition, or times are asked for: files know none. When
+                one was last copied or unpacked is not when its events were seen.
+        """
+        if span.timed:
+            raise SourceError(
+                f"{self.name} is files, and those do not say when their events were written: "
+                "leave the times away, or give --offsets FILE:FIRST-END"
+            )
+        return span.among(await asyncio.to_thread(self._whole))
+
+    def _whole(self) -> Ranges:
+        return {
+            Partition(self.name, name): Range(0, sum(1 for _ in _read(path)))
+            for name, path in self._files
+        }
+
+    def limit(self, ranges: Ranges) -> None:
+        """See `Archive.limit`."""
+        self._ranges = ranges
+
     async def open(self, keeper: Keeper) -> None:
         """See `Source.open`. Files are read when their turn comes."""
-        first = {name: keeper.assign(Partition(self.name, name)) for name, _ in self._files}
-        self._ahead = self._deliveries(first)
+        wanted = {name: self._range(name) for name, _ in self._files}
+        for name, each in wanted.items():
+            if each:
+                first = keeper.assign(Partition(self.name, name))
+                wanted[name] = each._replace(first=max(first, each.first))
+        self._ahead = self._deliveries(wanted)
+
+    def _range(self, name: str) -> Range | None:
+        if self._ranges is None:
+            return Range(0, sys.maxsize)
+        return self._ranges.get(Partition(self.name, name))
 
     async def take(self, limit: int) -> list[Delivery]:
         """See `Source.take`."""
@@ -68,10 +106,13 @@ class ArchiveSource:
     async def close(self) -> None:
         """Nothing is kept open between files."""
 
-    def _deliveries(self, first: Mapping[str, int]) -> Iterator[Delivery]:
+    def _deliveries(self, wanted: Mapping[str, Range | None]) -> Iterator[Delivery]:
         for partition, path in self._files:
-            for offset, (body, unreadable) in enumerate(_read(path)):
-                if offset >= first[partition]:
+            first, end = wanted[partition] or _NOTHING
+            if first >= end:
+                continue
+            for offset, (body, unreadable) in enumerate(islice(_read(path), end)):
+                if offset >= first:
                     headers = {"unreadable": unreadable} if unreadable else {}
                     position = Position(self.name, partition, offset)
                     yield Delivery(position, body, time.time(), headers)

@@ -9,15 +9,16 @@ import asyncio
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from ingest.errors import SourceError
 from ingest.events import Delivery, Partition, Position
 from ingest.progress import Progress
 from ingest.sources import Keeper
+from ingest.sources.span import Range, Ranges, Span
 
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS events (
@@ -30,6 +31,16 @@ _PAGE: Final = """
 SELECT "offset", CAST(body AS BLOB) FROM events WHERE partition = ? AND "offset" >= ?
 ORDER BY "offset" LIMIT ?
 """
+
+_WHOLE: Final = """
+SELECT partition, min("offset"), max("offset") + 1 FROM events GROUP BY 1 ORDER BY 1
+"""
+
+_NOT_OLDER: Final = """
+SELECT partition, min("offset") FROM events WHERE received >= ? GROUP BY 1
+"""
+
+_NO_END: Final = 2**63
 
 
 class NightArchive:
@@ -69,14 +80,53 @@ class NightSource:
     def __init__(self, path: Path) -> None:
         self.name = f"night:{path.name}"
         self._path = path
+        self._ranges: Ranges | None = None
         self._db: sqlite3.Connection | None = None
         self._next: dict[str, int] = {}
+        self._ends: dict[str, int] = {}
         self._held: frozenset[str] = frozenset()
+
+    async def find(self, span: Span) -> Ranges:
+        """See `Archive.find`. A time is that at which the event was received.
+
+        Raises:
+            SourceError: it is no night archive, or there is no such partition.
+        """
+        await asyncio.to_thread(self._open)
+        try:
+            return span.among(await asyncio.to_thread(self._found, span))
+        finally:
+            await self.close()
+
+    def _found(self, span: Span) -> Ranges:
+        whole = {name: Range(first, end) for name, first, end in self._rows(_WHOLE)}
+        for name, each in whole.items():
+            self._check(name, [(each.first, None)])
+        ends = {name: each.end for name, each in whole.items()}
+        since, until = (
+            ends | dict(self._rows(_NOT_OLDER, each)) if each is not None else None
+            for each in (span.from_time, span.to_time)
+        )
+        return {
+            Partition(self.name, name): Range(
+                since[name] if since else each.first, until[name] if until else each.end
+            )
+            for name, each in whole.items()
+        }
+
+    def limit(self, ranges: Ranges) -> None:
+        """See `Archive.limit`."""
+        self._ranges = ranges
 
     async def open(self, keeper: Keeper) -> None:
         """See `Source.open`."""
-        names = await asyncio.to_thread(self._open)
-        self._next = {name: keeper.assign(Partition(self.name, name)) for name in names}
+        for name in await asyncio.to_thread(self._open):
+            partition, first = Partition(self.name, name), 0
+            if self._ranges is not None:
+                if partition not in self._ranges:
+                    continue
+                first, self._ends[name] = self._ranges[partition]
+            self._next[name] = max(first, keeper.assign(partition))
 
     def _open(self) -> list[str]:
         try:
@@ -106,9 +156,10 @@ class NightSource:
         return taken
 
     def _page(self, partition: str, limit: int) -> list[Delivery]:
-        if self._db is None:
-            raise SourceError(f"{self._path} is not open")
-        rows = self._rows(self._db, partition, limit)
+        rows = self._rows(_PAGE, partition, self._next[partition], limit)
+        self._check(partition, rows)
+        end = self._ends.get(partition, _NO_END)
+        rows = [each for each in rows if each[0] < end]
         if len(rows) < limit:
             del self._next[partition]  # an archive does not grow while it is read
         else:
@@ -119,21 +170,21 @@ class NightSource:
             for offset, body in rows
         ]
 
-    def _rows(
-        self, db: sqlite3.Connection, partition: str, limit: int
-    ) -> list[tuple[int, bytes | None]]:
+    def _rows(self, query: str, *parameters: object) -> list[Any]:
+        if self._db is None:
+            raise SourceError(f"{self._path} is not open")
         try:
-            rows = db.execute(_PAGE, (partition, self._next[partition], limit)).fetchall()
+            return self._db.execute(query, parameters).fetchall()
         except sqlite3.Error as error:
-            where = f"{self._path}, partition {partition}"
-            raise SourceError(f"{where}: a page cannot be read ({error})") from error
+            raise SourceError(f"{self._path}: a page cannot be read ({error})") from error
+
+    def _check(self, partition: str, rows: Sequence[tuple[object, bytes | None]]) -> None:
         for offset, _ in rows:
             if not isinstance(offset, int):
                 raise SourceError(
                     f"{self._path} has the offset {offset!r:.50} in partition {partition}: "
                     "offsets are whole numbers"
                 )
-        return rows
 
     def hold(self, partitions: Collection[Partition]) -> None:
         """See `Source.hold`."""
