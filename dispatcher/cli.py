@@ -24,6 +24,7 @@ from dispatcher import settings as settings_module
 from dispatcher.cli_deadletters import app as deadletters_app
 from dispatcher.cli_ledger import app as ledger_app
 from dispatcher.cli_plan import plan
+from dispatcher.cli_replay import replay
 from dispatcher.cli_simulate import simulate
 from dispatcher.errors import DispatcherError, LaneStopped, LedgerUnavailable
 from dispatcher.following import follow
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.add_typer(deadletters_app, name="deadletters")
 app.add_typer(ledger_app, name="ledger")
 app.command()(plan)
+app.command()(replay)
 app.command()(simulate)
 
 SettingsFile = Annotated[

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -16,10 +17,12 @@ from types import MappingProxyType
 from typing import Any, Final, Self
 
 from dispatcher.errors import SettingsError
+from dispatcher.night import utc
 from dispatcher.service import STATE_FILE
 from dispatcher.settings import Settings
 from dispatcher.sources import open_again, where
 from ingest.events import Partition
+from ingest.sources import Source
 from ingest.sources.span import Archive, Range, Ranges, Span
 
 PLAN_FILE: Final = "replay.json"
@@ -44,8 +47,8 @@ class Wanted:
         Raises:
             SettingsError: it is not said which night is meant.
         """
-        named = self.location.startswith(_KAFKA) and "%" in self.location
-        if named:
+        _, _, topics = self.location.removeprefix(_KAFKA).partition("/")
+        if self.location.startswith(_KAFKA) and "%" in topics and not topics.startswith("^"):
             location = _of_nights(self.location, list(self._nights()))
             return Wanted(location, None, self.span)
         if self.on is None:
@@ -135,6 +138,23 @@ class Plan:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(folder / PLAN_FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A replay that is about to run in `folder`.
+
+    `limited`: it has money of its own, and ends when that is spent.
+    """
+
+    source: Source
+    plan: Plan
+    folder: Path
+    limited: bool = False
+
+    def finish(self) -> None:
+        """All of it is done: say so where the same command will look."""
+        replace(self.plan, finished=utc(time.time())).keep(self.folder)
 
 
 async def find(wanted: Wanted, settings: Settings) -> tuple[Archive, Plan]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dispatcher.clock import SystemClock
 from dispatcher.control import open_queue, open_scheduler
-from dispatcher.errands import Question
 from dispatcher.groups import Replies
 from dispatcher.ledger.accounts import Purse
 from dispatcher.service import identify_model
@@ -39,9 +37,7 @@ class _Nobody:
 
     slots: int
 
-    async def ask(
-        self, questions: Sequence[Question], ranks: int, deadline_s: float, *, careful: bool = False
-    ) -> Replies:
+    async def ask(self, *_: object, **__: object) -> Replies:
         raise RuntimeError("an estimate sends nothing")
 
 

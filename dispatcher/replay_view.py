@@ -39,9 +39,10 @@ async def watch(run: Run, events: int, console: Console) -> None:
         console=console,
         transient=True,
     ) as progress:
-        fields = {"rate": 0.0, "spent": "", "held": ""}
         # What earlier runs did does not count for when this one will end.
-        task = progress.add_task("replay", total=events, completed=settled(run), **fields)
+        task = progress.add_task(
+            "replay", total=events, completed=settled(run), rate=0.0, spent="", held=""
+        )
         while True:
             await asyncio.sleep(_REFRESH_S)
             progress.update(
@@ -55,7 +56,7 @@ async def watch(run: Run, events: int, console: Console) -> None:
 
 def settled(run: Run) -> int:
     """Events of this replay that have their outcome, earlier runs included."""
-    return run.totals().outcomes.total()
+    return sum(run.totals().outcomes.values())
 
 
 def spent(run: Run) -> str:

@@ -209,7 +209,7 @@ async def _at(
     """Where the first record is that is not older than `time_s`; `otherwise` without a time."""
     if time_s is None:
         return dict(otherwise)
-    found = await consumer.offsets_for_times(dict.fromkeys(highs, round(1000 * time_s)))
+    found = await consumer.offsets_for_times(dict.fromkeys(highs, max(0, round(1000 * time_s))))
     return {
         each: min(found[each].offset, high) if found.get(each) else high
         for each, high in highs.items()
