@@ -58,13 +58,14 @@ class Guard:
 
     def may_send(self) -> bool:
         """Whether a call may go: always while closed, and when the time of a probe has come."""
-        if self._reason is None:
-            return True
-        return not self._probing and self._clock.monotonic() >= self._probe_at
+        return self._reason is None or self._clock.monotonic() >= self._probe_at
 
     def sending(self) -> None:
-        """A call goes. If that is the probe, no other does until it is back."""
+        """A call goes. If that is the probe, no other does until it is back, or overdue."""
         self._probing = self._reason is not None
+        if self._probing:
+            # One that the platform refuses never comes back to `note`: the next takes its place.
+            self._probe_at = self._clock.monotonic() + self._wait_s
 
     def note(
         self, *, cost: int, results: int, expected: int, failed_cost: int, ratio: float | None

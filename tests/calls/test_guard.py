@@ -65,6 +65,19 @@ def test_it_comes_back_by_a_good_probe_and_waits_longer_after_a_bad_one(guard, c
     assert guard.reason is None
 
 
+def test_a_probe_that_never_comes_back_is_followed_by_another(guard, clock):
+    note(guard, 10, cost=400)
+    clock.advance(30)
+    guard.sending()
+    clock.advance(29)
+    assert not guard.may_send()
+    clock.advance(1)
+    assert guard.may_send()
+    guard.sending()
+    note(guard)
+    assert guard.reason is None
+
+
 def test_it_comes_back_by_hand(guard):
     note(guard, 10, cost=400)
     guard.reset()

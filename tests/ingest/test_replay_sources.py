@@ -161,8 +161,9 @@ async def test_the_group_of_the_live_lane_is_not_moved(kafka, topic):
             while not await live.take(4):
                 pass
         await live.commit({Partition(topic, "0"): Progress(1)})
-        found, _ = await read(TopicArchive(kafka, topic, group), Span())
+        found, keeper = await read(TopicArchive(kafka, topic, group), Span())
         assert len(found) == 20
+        assert [committed for _, committed in keeper.assigned] == [None, None]
     finally:
         await live.close()
     assert (await kept(kafka, group, topic)).offset == 1
