@@ -61,6 +61,8 @@ def full(nights: int) -> dict[str, Any]:
         "vs_best_fixed_batch": max(each["vs_best_fixed_batch"] for each in tables),
         "patterns": [row for each in tables for row in each["patterns"]],
         "overshoot_worst": max(each["overshoot_worst"] for each in parts),
+        "overshoot_calls": max(each["overshoot_calls"] for each in parts),
+        "cap_used_least": min(each["cap_used_least"] for each in parts),
         "cap_used_most": max(each["cap_used_most"] for each in parts),
     }
     for name in ("overshoot_nights", "overshoot_nights_out_of_bound"):

@@ -13,8 +13,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from dispatcher.calls.policy import Adaptive
 from dispatcher.calls.queue import Queue
 from dispatcher.calls.scheduler import Scheduler
+from dispatcher.calls.sizing import Limits, Target
 from dispatcher.calls.triage import Reply, Unanswerable
 from dispatcher.clock import SystemClock
 from dispatcher.control import open_queue, open_scheduler, tariff_of
@@ -143,8 +145,9 @@ def _open(chosen: Settings, groups: Groups, folder: Path) -> tuple[Scheduler, Qu
 def poison(places: Sequence[int]) -> dict[str, float]:
     """A batch of 512 with one item that kills its worker: real workers, the shipped model.
 
-    Extra calls and extra dollars (at the price of Lambda), the worst of all places; dollars without
-    and with the start-up of the workers that were killed.
+    Calls beyond those of a batch that nothing disturbs, and the dollars (at the price of Lambda) of
+    all after the first, to those of such a batch: the worst of all places, without and with the
+    start-up of the workers that were killed.
     """
     rendered = render_galaxies(16, seed=5, size=32)
     stamps = [
@@ -169,26 +172,37 @@ async def _poison(stamps: Sequence[Stamp], places: Sequence[int]) -> dict[str, f
     try:
         await _once(groups, chosen, stamps, None)  # warm
         calm = [await _once(groups, chosen, stamps, None) for _ in range(2)]
-        one_batch = min(cost for _, cost, _ in calm)
+        if any(calls != 1 for calls, *_ in calm):
+            raise RuntimeError(
+                f"undisturbed batches took {[calls for calls, *_ in calm]} calls, not 1"
+            )
+        one_batch = min(first for *_, first in calm)
         found = [await _once(groups, chosen, stamps, place) for place in places]
     finally:
         await invoker.close()
         await rendezvous.close()
     return {
-        "poison_extra_calls": max(calls for calls, _, _ in found) - calm[0][0],
-        "poison_cost_ratio": max((warm - one_batch) / one_batch for _, warm, _ in found),
-        "poison_cost_ratio_with_cold": max((cold - one_batch) / one_batch for *_, cold in found),
+        "poison_extra_calls": max(calls for calls, *_ in found) - 1,
+        "poison_cost_ratio": max(warm / one_batch for _, warm, _, _ in found),
+        "poison_cost_ratio_with_cold": max(cold / one_batch for _, _, cold, _ in found),
     }
 
 
 async def _once(
     groups: GroupRunner, chosen: Settings, stamps: Sequence[Stamp], place: int | None
-) -> tuple[int, int, int]:
-    """Calls, and pico-dollars without and with start-ups, of a batch of 512 to its end."""
+) -> tuple[int, int, int, int]:
+    """A batch of 512 to its end: how many calls, and pico-dollars.
+
+    Of all calls after the first without and with start-ups, and of the first.
+    """
     watched, tariff = _Watched(groups), tariff_of(chosen)
     with tempfile.TemporaryDirectory() as folder:
         scheduler, queue = _open(chosen, watched, Path(folder))
-        queue.policy.limits = type(queue.policy.limits)(_POISONED, 60.0, 1, True)  # type: ignore[attr-defined]
+        policy = queue.policy
+        if not isinstance(policy, Adaptive):
+            raise TypeError("the poison is looked for in one batch, whose size is set here")
+        policy.limits = Limits(_POISONED, 60.0, 1, True)
+        policy.target = Target(60.0, overhead=None)  # as large as it can be: one batch
         for _ in range(4):
             queue.policy.learn(_POISONED, 1.4, 0.0)
         replies: dict[str, Reply] = {}
@@ -215,9 +229,9 @@ async def _once(
     dead = [key for key, each in replies.items() if isinstance(each, Unanswerable)]
     if dead != ([] if place is None else [f"key-{place}"]):
         raise RuntimeError(f"dead are {dead}, poisoned was {place}")
-    bills = watched.bills
-    warm = sum(tariff.charge(each.billed_ms - each.init_ms) for each in bills)
-    return len(bills), warm, sum(tariff.charge(each.billed_ms) for each in bills)
+    warm = [tariff.charge(each.billed_ms - each.init_ms) for each in watched.bills]
+    cold = [tariff.charge(each.billed_ms) for each in watched.bills]
+    return len(warm), sum(warm[1:]), sum(cold[1:]), warm[0]
 
 
 class _Watched:
@@ -236,5 +250,8 @@ class _Watched:
     ) -> Replies:
         """See `Groups.ask`."""
         replies = await self._groups.ask(questions, ranks, deadline_s, careful=careful)
-        self.bills += [part.bill for part in replies.parts if part.bill]
+        for part in replies.parts:
+            if part.bill is None:
+                raise RuntimeError("a call has no bill, so its dollars are not known")
+            self.bills.append(part.bill)
         return replies

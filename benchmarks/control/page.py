@@ -41,7 +41,10 @@ def write(where: Mapping[str, str], found: Mapping[str, Any]) -> str:
                     "one item of 512 that kills its worker: calls beyond the first",
                     f"{one['poison_extra_calls']}",
                 ],
-                ["... dollars beyond one batch, of a batch", f"{one['poison_cost_ratio']:.2f}"],
+                [
+                    "... dollars of those, to one undisturbed batch",
+                    f"{one['poison_cost_ratio']:.2f}",
+                ],
                 [
                     "... with the start-up of the killed workers",
                     f"{one['poison_cost_ratio_with_cold']:.2f}",
@@ -55,6 +58,11 @@ def write(where: Mapping[str, str], found: Mapping[str, Any]) -> str:
                 [
                     f"worst overshoot of a cap, {one['overshoot_nights']} nights, as a fraction",
                     f"{one['overshoot_worst']:.4f}",
+                ],
+                ["... in calls (below 0: how much was left)", f"{one['overshoot_calls']:.1f}"],
+                [
+                    "... fullest window of a night, of its cap, least and most",
+                    f"{one['cap_used_least']:.2f} to {one['cap_used_most']:.2f}",
                 ],
                 ["nights out of the bound", str(one["overshoot_nights_out_of_bound"])],
                 ["p99 with hedges, to without", f"{one['straggler_p99_ratio']:.2f}"],
