@@ -149,7 +149,8 @@ class Caller:
         if len(bills) < len(parts):
             return None
         slowest = max(bills, key=lambda bill: bill.billed_ms - bill.init_ms)
-        seconds = (slowest.billed_ms - slowest.init_ms) / 1000
+        # Whole milliseconds: a call that took none would be infinitely fast.
+        seconds = max(1, slowest.billed_ms - slowest.init_ms) / 1000
         cold_s = max(bill.init_ms for bill in bills) / 1000
         items = max(len(part.questions) for part in parts)
         ratio = queue.policy.ratio(items, seconds)

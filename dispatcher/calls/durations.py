@@ -22,6 +22,7 @@ _SPREAD: Final = 1.5  # largest to smallest n from where on they tell a slope
 _CHANGED: Final = 1.5  # median ratio of the latest calls at which the pace is another one
 _FOR_P99: Final = 100
 _SLOWEST: Final = 1e-9
+_SHORTEST_S: Final = 0.001  # what is billed at least; no line goes through a call of no time
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class Durations:
 
     def observe(self, items: int, seconds: float, cold_s: float = 0.0) -> None:
         """A worker took `seconds` for `items`, and `cold_s` to start before that."""
-        self._seen.append((items, seconds))
+        self._seen.append((items, max(seconds, _SHORTEST_S)))
         self._cold.append(cold_s)
         self._count += 1
         self._largest = max(self._largest, items)
@@ -156,7 +157,12 @@ class Durations:
         """
         fit = Fit(**known)
         numbers = (fit.base_s, fit.per_item_s, fit.p95, fit.p99, fit.cold_s, fit.cold_share)
-        if not all(isinstance(each, int | float) and 0 <= each < 1e6 for each in numbers):
+        known_well = all(isinstance(each, int | float) and 0 <= each < 1e6 for each in numbers)
+        counted = all(
+            isinstance(each, int) and each >= 0 for each in (fit.observations, fit.largest)
+        )
+        # Sizes are quotients of these: a zero in a damaged file must not stop a run later.
+        if not (known_well and counted and fit.per_item_s > 0 and min(fit.p95, fit.p99) >= 1):
             raise ValueError(f"{known} are no durations")
         return cls(fit)
 

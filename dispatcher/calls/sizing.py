@@ -103,14 +103,16 @@ def due_in(fit: Fit, limits: Limits, target: Target, waiting: int, oldest_age_s:
     if target.objective_s is None:
         return math.inf
     ranks = limits.ranks if limits.exact_ranks else 1
-    share = min(waiting / ranks, limits.items)
+    share = min(-(-waiting // ranks), limits.items)  # of the rank that has most
     # A worker may have to be started for it, while that happens at all.
     start_s = min(fit.cold_s, target.objective_s / 4) if fit.cold_share else 0.0
     call_s = start_s + fit.p95 * (fit.base_s + fit.per_item_s * share)
     left = _MARGIN * target.objective_s - oldest_age_s - call_s
     if left <= 0 or share >= limits.items:
         return left
-    growth = fit.p95 * fit.per_item_s * share / max(oldest_age_s, 0.05 * target.objective_s)
+    growth = (
+        fit.p95 * fit.per_item_s * waiting / ranks / max(oldest_age_s, 0.05 * target.objective_s)
+    )
     return left / (1 + growth)
 
 

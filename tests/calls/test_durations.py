@@ -1,9 +1,12 @@
 """What is learnt from bills, with stragglers among them."""
 
 import json
+import math
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dispatcher.calls.durations import PRIOR, Durations
 
@@ -53,7 +56,51 @@ def test_what_was_learnt_is_kept():
     assert again.fit == durations.fit
 
 
-@pytest.mark.parametrize("known", [{}, {"base_s": 1}, {**Durations(PRIOR).to_json(), "p95": -1}])
+KNOWN = Durations(PRIOR).to_json()
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {},
+        {"base_s": 1},
+        KNOWN | {"p95": -1},
+        KNOWN | {"p99": 0.0},
+        KNOWN | {"per_item_s": 0.0},
+        KNOWN | {"cold_s": math.nan},
+        KNOWN | {"base_s": "1"},
+        KNOWN | {"largest": None},
+        KNOWN | {"observations": -1},
+    ],
+)
 def test_what_was_not_learnt_is_refused(known):
     with pytest.raises((TypeError, ValueError)):
         Durations.from_json(known)
+
+
+@given(st.lists(st.tuples(st.integers(1, 640), st.floats(0, 900), st.floats(0, 60)), max_size=60))
+def test_whatever_is_seen_a_fit_can_be_used(seen):
+    durations = Durations(PRIOR, window=32)
+    for items, seconds, cold_s in seen:
+        durations.observe(items, seconds, cold_s)
+        fit = durations.fit
+        assert fit.base_s >= 0
+        assert fit.per_item_s > 0
+        assert 0 <= fit.cold_share <= 1
+        assert fit.predict(1) < fit.predict(640) <= fit.p95_s(640) <= fit.p99_s(640)
+    assert durations.fit.largest == max([PRIOR.largest, *(items for items, _, _ in seen)])
+    assert Durations.from_json(durations.to_json()).fit == durations.fit
+
+
+@given(st.floats(0.005, 2), st.floats(0.0005, 0.1), st.integers(0, 1000))
+def test_the_line_of_any_function_is_found_from_thirty_calls(base_s, per_item_s, seed):
+    fit = learnt(30, base_s, per_item_s, seed=seed).fit
+    for items in (8, 40, 160):
+        assert fit.predict(items) == pytest.approx(base_s + per_item_s * items, rel=0.15)
+
+
+def test_a_larger_batch_than_ever_is_known_at_once():
+    durations = learnt(100, 0.02, 0.003)
+    durations.observe(320, 0.98)
+    assert durations.fit.largest == 320
+    assert durations.fit.observations == 101

@@ -1,9 +1,10 @@
-"""The guard and the concurrency: what stops a lane, what slows it, and what brings it back."""
+"""The guard: what stops a lane, and what brings it back."""
 
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dispatcher.calls.concurrency import Concurrency
 from dispatcher.calls.guard import Guard, GuardLimits
 from dispatcher.clock import ManualClock
 
@@ -90,39 +91,51 @@ def test_asking_whether_a_call_may_go_changes_nothing(guard, clock):
     assert all(guard.may_send() for _ in range(3))
 
 
-def test_refusals_cut_the_workers_once_a_moment_and_answers_bring_them_back(clock):
-    concurrency = Concurrency(100, clock)
-    for _ in range(5):
-        concurrency.throttled()
-    assert concurrency.limit == 70
-    concurrency.take(60)
-    for _ in range(700):
-        clock.advance(0.1)
-        concurrency.answered(1.0)
-    assert 75 <= concurrency.limit <= 100
+def test_each_bad_probe_doubles_the_wait_up_to_sixteen_times(guard, clock):
+    note(guard, 10, cost=400)
+    waits = []
+    for _ in range(7):
+        waits.append(0)
+        while not guard.may_send():
+            clock.advance(10)
+            waits[-1] += 10
+        guard.sending()
+        note(guard, results=0, failed_cost=100)
+    assert waits == [30, 60, 120, 240, 480, 480, 480]
 
 
-def test_it_does_not_grow_where_nobody_needs_it(clock):
-    concurrency = Concurrency(100, clock, start=10)
-    for _ in range(100):
-        clock.advance(1)
-        concurrency.answered(1.0)
-    assert concurrency.limit == 10
+def test_calls_that_were_under_way_when_it_opened_are_no_probes(guard, clock):
+    note(guard, 10, cost=400)
+    note(guard, 5)
+    assert guard.reason is not None
+    clock.advance(29)
+    assert not guard.may_send()
 
 
-def test_it_grows_no_faster_than_the_platform(clock):
-    concurrency = Concurrency(1000, clock, start=10, ramp_per_s=1.0)
-    concurrency.take(10)
-    for _ in range(1000):
-        clock.advance(0.01)
-        concurrency.answered(1.0, 10)
-    assert concurrency.limit <= 20
+def test_failures_of_long_ago_do_not_count(guard, clock):
+    note(guard, 5, failed_cost=100)
+    clock.advance(301)
+    note(guard, 10)
+    assert guard.reason is None
 
 
-def test_calls_that_grow_slow_together_cut_it_and_never_below_one(clock):
-    concurrency = Concurrency(4, clock)
-    for _ in range(500):
-        clock.advance(1)
-        concurrency.answered(2.0)
-    assert concurrency.limit == 1
-    assert concurrency.free() == 1
+@pytest.mark.parametrize("ratios", [(None,), (1.0, None, None)])
+def test_calls_of_unknown_pace_say_nothing_of_it(guard, ratios):
+    for n in range(60):
+        note(guard, ratio=ratios[n % len(ratios)])
+    assert guard.reason is None
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 300), st.integers(0, 100), st.floats(0.1, 3.0), st.floats(0, 100)),
+        max_size=200,
+    )
+)
+def test_no_lane_inside_its_limits_is_ever_stopped(calls):
+    clock = ManualClock(1000.0)
+    guard = Guard("live", LIMITS, clock)
+    for cost, results, ratio, pause_s in calls:
+        guard.note(cost=cost, results=results, expected=100, failed_cost=cost // 2, ratio=ratio)
+        assert guard.reason is None
+        clock.advance(pause_s)

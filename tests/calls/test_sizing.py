@@ -69,6 +69,14 @@ def test_what_is_sent_when_due_is_in_time_with_the_fewest_workers(fit, objective
     assert due_in(fit, limits, Target(2 * objective_s), waiting, age_s) >= due_s
 
 
+def test_the_rank_that_has_one_more_than_the_others_is_waited_for():
+    fit = Fit(0.05, 0.1, 1.2, 1.8, 100, 160, 0.0, 0.0)
+    limits = Limits(160, 60, 3, True)
+    due = {n: due_in(fit, limits, Target(1.0), n, 0.5) for n in (9, 10, 12)}
+    assert due[9] > 0 > due[10]
+    assert due[10] == due[12]
+
+
 def test_a_batch_that_is_late_gets_more_workers_and_one_that_is_lost_no_more_than_it_needs():
     limits, target = Limits(160, 900, 8, False), Target(1.0)
     assert ranks_for(PRIOR, limits, target, 160, 0.5) == 2
