@@ -11,10 +11,10 @@ from typing import Annotated, TypeVar
 import typer
 from rich.console import Console
 
-from dispatcher import ledger_view as view
 from dispatcher import settings as settings_module
 from dispatcher.clock import SystemClock
 from dispatcher.errors import SettingsError
+from dispatcher.ledger import view
 from dispatcher.ledger.accounts import TOTAL, Purse, Window
 from dispatcher.ledger.forecast import forecast as foresee
 from dispatcher.ledger.money import dollars, pico

@@ -89,7 +89,7 @@ def _estimate(
     wanted: Wanted, settings: Settings, into: Path, rate: float | None, *, as_json: bool
 ) -> None:
     from dispatcher.replay import Plan, find
-    from dispatcher.replay_estimate import estimate
+    from dispatcher.replay.estimate import estimate
 
     plan = Plan.load(into)
     if plan is None or plan.wanted != wanted.to_json():
@@ -128,8 +128,8 @@ def _run(
 ) -> None:
     from dispatcher.folder import only_writer
     from dispatcher.following import follow
-    from dispatcher.purse import with_purse
     from dispatcher.replay import Replay, resume
+    from dispatcher.replay.purse import with_purse
     from ingest.sources.rated import RatedSource
 
     with only_writer(into):

@@ -8,8 +8,6 @@ import random
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from dispatcher.calls.call import Caller
 from dispatcher.calls.concurrency import Concurrency
 from dispatcher.calls.durations import PRIOR, Durations
@@ -30,8 +28,6 @@ from workers.wire import BYTES_PER_ITEM
 
 DURATIONS_FILE: Final = "durations.json"
 _HALF: Final = 0.5  # of the time to yield: a call of a replay may have begun just before
-
-_log = structlog.get_logger()
 
 
 def open_scheduler(
@@ -68,14 +64,19 @@ def build_scheduler(
     # Where calls are free, a second one only takes the worker away from somebody else.
     hedges = settings.hedge.share > 0 and not tariff.price.free
     deadline_s = settings.workers.deadline_s
-    caller = Caller(groups, ledger, concurrency, clock, tariff, deadline_s, hedges)
+    caller = Caller(groups, ledger, concurrency, tariff, deadline_s, hedges)
     return Scheduler(caller, ledger, concurrency, clock, settings.workers.attempts, jitter)
 
 
 def open_queue(
-    scheduler: Scheduler, durations: Durations, settings: Settings, purse: Purse
+    scheduler: Scheduler,
+    durations: Durations,
+    settings: Settings,
+    purse: Purse,
+    lane: str | None = None,
 ) -> Queue:
-    """The queue of a lane. Those opened before it go first."""
+    """The queue of a lane (default: that of the purse). Those opened before it go first."""
+    lane = lane or purse.value
     live = purse is Purse.LIVE
     target = (
         Target(settings.live.objective_s, None, settings.batch.overhead)
@@ -95,9 +96,9 @@ def open_queue(
     limits = GuardLimits(
         given.cost_band, given.failed_share, given.growth, given.calls, given.probe_s
     )
-    guard = Guard(purse.value, limits, scheduler.clock)
+    guard = Guard(lane, limits, scheduler.clock)
     reserve = 0.0 if live else settings.replay.reserve
-    return scheduler.queue(purse.value, purse, policy, guard, reserve)
+    return scheduler.queue(lane, purse, policy, guard, reserve)
 
 
 def tariff_of(settings: Settings) -> Tariff:

@@ -46,8 +46,8 @@ def follow(
         LaneStopped: it ran, and something is wrong.
     """
     from dispatcher import collector, metrics, report, service, view
-    from dispatcher.purse import until_empty
-    from dispatcher.replay_view import watch as watch_replay
+    from dispatcher.replay.purse import until_empty
+    from dispatcher.replay.view import watch as watch_replay
 
     console = Console(stderr=True)
 

@@ -43,6 +43,7 @@ METRICS: Final = {
     "lookback_calls_total": "calls to workers, per lane",
     "lookback_hedges_total": "calls made a second time because the first was far too late",
     "lookback_hedges_won_total": "of those, answered first",
+    "lookback_refused_calls_total": "calls that the platform had no worker for",
     "lookback_workers_limit": "workers that may be used now",
     "lookback_workers_in_use": "workers that are used now",
     "lookback_batch_items": "items at which a batch is sent at once, per lane",
@@ -149,7 +150,9 @@ class RunCollector:
         )
         hedges.add_metric([], scheduler.caller.hedged)
         won.add_metric([], scheduler.caller.won)
-        yield from (hedges, won)
+        refused = _counter("lookback_refused_calls_total", ())
+        refused.add_metric([], scheduler.concurrency.refusals)
+        yield from (hedges, won, refused)
         yield _single("lookback_workers_limit", scheduler.concurrency.limit)
         yield _single("lookback_workers_in_use", scheduler.concurrency.in_use)
 

@@ -83,7 +83,7 @@ async def prepare(
     """
     clock = clock or SystemClock()
     model = identify_model(settings.workers.weights)
-    tariff_of(settings)
+    tariff_of(settings)  # so that a price nobody knows costs no start of workers
     run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(clock.now()))}-{secrets.token_hex(3)}"
     # First: a wrong path should not cost a start of workers.
     source = replaying or (open_from(location, settings) if location else None)
@@ -104,7 +104,7 @@ async def prepare(
         scheduler, durations = open_scheduler(settings, groups, output, clock, model.key)
         stack.callback(keep_durations, durations, settings, output, model.key)
         purse = Purse.REPLAY if replaying else Purse.LIVE
-        queue = open_queue(scheduler, durations, settings, purse)
+        queue = open_queue(scheduler, durations, settings, purse, lane_name)
         night = Night(clock)  # begins when the workers are there
         pipeline = Pipeline(
             intake=_open_intake(stack, settings, checkpoint, clerk),

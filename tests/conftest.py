@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
+import structlog
 from nat import missing as missing_for_networks
 from parts.aws import ministack
 from parts.kafka import noida
@@ -60,6 +61,14 @@ def pytest_collection_modifyitems(config, items):
     ]
     config.hook.pytest_deselected(items=absent)
     items[:] = [item for item in items if item not in absent]
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before():
+    """A command run in this process logs to a standard error that ends with its test."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any
 from dispatcher.calls.concurrency import Concurrency
 from dispatcher.calls.queue import Queue
 from dispatcher.calls.triage import Asking
-from dispatcher.clock import Clock
 from dispatcher.errors import Throttled
 from dispatcher.groups import Groups, Part, Replies
 from dispatcher.ledger.accounts import Purse, Reservation
@@ -30,7 +29,6 @@ class Caller:
     groups: Groups
     ledger: Ledger
     concurrency: Concurrency
-    clock: Clock
     tariff: Tariff
     deadline_s: float
     hedges: bool = True

@@ -22,6 +22,7 @@ _SPREAD: Final = 1.5  # largest to smallest n from where on they tell a slope
 _CHANGED: Final = 1.5  # median ratio of the latest calls at which the pace is another one
 _FOR_P99: Final = 100
 _SLOWEST: Final = 1e-9
+_FARTHEST: Final = 1000.0  # times what was predicted; long before it, the deadline ends a call
 _SHORTEST_S: Final = 0.001  # what is billed at least; no line goes through a call of no time
 
 
@@ -137,7 +138,8 @@ class Durations:
         return np.asarray(seen[:, 1] / np.maximum(base_s + per_item_s * seen[:, 0], _SLOWEST))
 
     def _tails(self, ratios: NDArray[np.float64]) -> tuple[float, float]:
-        p95, p99 = (max(1.0, float(each)) for each in np.quantile(ratios, (0.95, 0.99)))
+        tails = np.clip(np.quantile(ratios, (0.95, 0.99)), 1.0, _FARTHEST)
+        p95, p99 = (float(each) for each in tails)
         known = min(1.0, len(ratios) / _FOR_P99)
         return (
             known * p95 + (1 - known) * max(p95, self._prior.p95),

@@ -57,8 +57,6 @@ class Queue:
     why: str | None = None
     held_s: defaultdict[Holder, float] = field(default_factory=lambda: defaultdict(float))
     again: deque[Asking] = field(default_factory=deque)
-    later: int = 0
-    """Askings that wait for their time before they come `again`."""
     waiting: deque[Question] = field(default_factory=deque)
     hurry: int = 0
     """So many at the front go as they are."""
@@ -91,11 +89,6 @@ class Queue:
     def oldest_s(self) -> float:
         """Age of the oldest that waits (s); 0 when none does."""
         return self.clock.monotonic() - self.waiting[0].errand.started if self.waiting else 0.0
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits and nothing is at a worker."""
-        return not (self.waiting or self.again or self.later or self.at_workers)
 
     def affordable(self, wanted: int) -> int:
         """How many of `wanted` more questions could be paid, besides those that wait already."""

@@ -220,12 +220,10 @@ class Scheduler:
             queue.again.append(asking)
             return
         longest = min(_LONGEST_BACKOFF_S, _BACKOFF_S * 2**tries)
-        queue.later += 1
         self._start(self._after(self.jitter.uniform(0, longest), queue, asking))
 
     async def _after(self, delay_s: float, queue: Queue, asking: Asking) -> None:
         await asyncio.sleep(delay_s)
-        queue.later -= 1
         queue.again.append(asking)
         self._look.set()
 

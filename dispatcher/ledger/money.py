@@ -35,11 +35,3 @@ def dollars(amount: int) -> str:
         return f"${value:,.2f}" if value >= 0 else f"-${-value:,.2f}"
     text = f"{abs(value):.{2 - abs(value).adjusted()}f}"
     return f"{'-' if value < 0 else ''}${text}"
-
-
-def share(amount: int, parts: int) -> list[int]:
-    """Cut `amount` into `parts` integers that differ by at most one and add up to it."""
-    if not parts:
-        return []
-    small, larger = divmod(amount, parts)
-    return [small + (n < larger) for n in range(parts)]

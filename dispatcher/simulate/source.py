@@ -45,11 +45,6 @@ class SimulatedSource:
         self._burst = 0
         self._held = False
 
-    @property
-    def taken(self) -> int:
-        """How many were taken."""
-        return self._next
-
     async def open(self, keeper: Keeper) -> None:
         """See `Source.open`."""
         self._next = keeper.assign(self._home)

@@ -16,10 +16,9 @@ import numpy as np
 from structlog.testing import capture_logs
 
 from dispatcher.calls.durations import PRIOR, Durations
-from dispatcher.calls.policy import Adaptive
+from dispatcher.calls.policy import Adaptive, Policy
 from dispatcher.calls.queue import Queue
 from dispatcher.calls.scheduler import Scheduler
-from dispatcher.calls.sizing import Limits, Target
 from dispatcher.checkpoint import LIVE, REPLAY, Checkpoint
 from dispatcher.control import build_scheduler, open_queue, shares_of
 from dispatcher.credit import Credit
@@ -195,10 +194,7 @@ class _Night:
         )
         durations = self._durations.setdefault(number, Durations(PRIOR))
         live = open_queue(scheduler, durations, self._settings, Purse.LIVE)
-        if isinstance(live.policy, Adaptive):  # also beyond what a payload takes
-            live.policy.limits = replace(live.policy.limits, items=scenario.batch)
-        if scenario.fixed:
-            live.policy = self._fixed(durations, *scenario.fixed)
+        live.policy = self._policy(live.policy)
         replay = (
             open_queue(scheduler, durations, self._settings, Purse.REPLAY)
             if scenario.replay
@@ -249,16 +245,20 @@ class _Night:
             name=lane,
         )
 
-    def _fixed(self, durations: Durations, items: int, max_age_s: float) -> Fixed:
-        scenario = self._scenario
-        limits = Limits(scenario.batch, scenario.deadline_s, self._platform.slots, False)
-        target = Target(scenario.objective_s)
+    def _policy(self, adaptive: Policy) -> Policy:
+        """The adaptive policy, also for batches beyond a payload, or the fixed one on its terms."""
+        if not isinstance(adaptive, Adaptive):
+            return adaptive
+        adaptive.limits = replace(adaptive.limits, items=self._scenario.batch)
+        if self._scenario.fixed is None:
+            return adaptive
+        items, max_age_s = self._scenario.fixed
         return Fixed(
-            durations,
-            self._tariff,
-            limits,
-            target,
-            scenario.deadline_s,
+            adaptive.durations,
+            adaptive.tariff,
+            adaptive.limits,
+            adaptive.target,
+            adaptive.deadline_s,
             fixed_items=items,
             max_age_s=max_age_s,
         )

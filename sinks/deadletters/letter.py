@@ -22,7 +22,7 @@ class ErrorClass(StrEnum):
     TRANSIENT = "transient"
     """Something else was missing or busy at that time: redrive once it is there."""
     POISON = "poison"
-    """It costs workers: redrive only after a mend of the worker, and from its own purse."""
+    """It costs workers: redrive only after a mend of the worker."""
     STALE = "stale"
     """Too old to be of use when its turn came."""
 

@@ -5,7 +5,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dispatcher.calls.durations import PRIOR, Durations
@@ -79,6 +79,7 @@ def test_what_was_not_learnt_is_refused(known):
 
 
 @given(st.lists(st.tuples(st.integers(1, 640), st.floats(0, 900), st.floats(0, 60)), max_size=60))
+@example([(1, 692.0, 0.0), (5, 0.0, 0.0), (5, 0.0, 0.0)])
 def test_whatever_is_seen_a_fit_can_be_used(seen):
     durations = Durations(PRIOR, window=32)
     for items, seconds, cold_s in seen:

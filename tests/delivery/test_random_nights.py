@@ -12,10 +12,7 @@ AT_ONCE = 10
 @pytest.fixture(autouse=True)
 def _quiet():
     """Outages are what these nights are made of."""
-    before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    yield
-    structlog.configure(**before)
 
 
 @pytest.mark.parametrize("first", range(0, NIGHTS, AT_ONCE))

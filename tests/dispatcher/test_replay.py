@@ -19,9 +19,9 @@ from kafka_topics import fresh, producing
 from dispatcher import cli_replay, following, replay, service
 from dispatcher.errors import LaneStopped, SettingsError
 from dispatcher.invokers import InlineInvoker
-from dispatcher.purse import with_purse
 from dispatcher.replay import Plan, Wanted
-from dispatcher.replay_estimate import estimate
+from dispatcher.replay.estimate import estimate
+from dispatcher.replay.purse import with_purse
 from dispatcher.settings import load
 from ingest.codecs.notice import InlineImage, NewImage
 from ingest.errors import SourceError

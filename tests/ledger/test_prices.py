@@ -3,11 +3,9 @@
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dispatcher.errors import SettingsError
-from dispatcher.ledger.money import DOLLAR, dollars, pico, share
+from dispatcher.ledger.money import DOLLAR, dollars, pico
 from dispatcher.ledger.prices import Tariff, price, prices
 
 X86 = "aws-lambda/us-east-1/x86_64"
@@ -42,13 +40,6 @@ def test_what_is_no_money_is_refused(amount):
 )
 def test_money_is_shown_with_digits_that_mean_something(amount, shown):
     assert dollars(amount) == shown
-
-
-@given(st.integers(0, 10**15), st.integers(1, 500))
-def test_shares_add_up(amount, parts):
-    cut = share(amount, parts)
-    assert sum(cut) == amount
-    assert max(cut) - min(cut) <= 1
 
 
 def test_a_charge_is_what_the_bill_says():
