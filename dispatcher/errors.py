@@ -9,7 +9,9 @@
         ├── WorkerLost       the worker ended before it answered
         ├── TimedOut         no answer within the deadline; the worker was stopped
         ├── FunctionError    the handler raised, or could not be loaded
-        └── Throttled        the platform has no worker for it now: nothing was run or billed
+        ├── PlatformFailed   the platform failed, or the way to it: nobody knows what was run
+        ├── Throttled        the platform has no worker for it now: nothing was run or billed
+        └── Refused          it will not be taken before a person mends something
 
 Every message is one line that says what happened and what a person can do.
 """
@@ -52,6 +54,10 @@ class InvocationError(DispatcherError):
     """
 
     reason = "no_answer"
+    ran = True
+    """Whether anything may have been run, so that it costs money although no bill came."""
+    blames_items = True
+    """Whether an item may be the cause."""
 
     def __init__(self, message: str, reached: int | None = None) -> None:
         super().__init__(message)
@@ -71,12 +77,33 @@ class TimedOut(InvocationError):
 
 
 class FunctionError(InvocationError):
-    """The handler raised, or could not be loaded."""
+    """The handler raised, or could not be loaded. `kind`: what it raised, if that is known."""
 
     reason = "function_error"
+
+    def __init__(self, message: str, reached: int | None = None, kind: str | None = None) -> None:
+        super().__init__(message, reached)
+        self.kind = kind
+
+
+class PlatformFailed(InvocationError):
+    """The platform failed, or the way to it: nobody knows what was run, and no item is to blame."""
+
+    reason = "platform_failed"
+    blames_items = False
 
 
 class Throttled(InvocationError):
     """The platform has no worker for it now: nothing was run, nothing is billed."""
 
     reason = "throttled"
+    ran = False
+    blames_items = False
+
+
+class Refused(InvocationError):
+    """It will not be taken before a person mends something: the lane stops."""
+
+    reason = "refused"
+    ran = False
+    blames_items = False

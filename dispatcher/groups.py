@@ -7,7 +7,7 @@ named with its cause, and `triage` decides what happens next.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -15,10 +15,11 @@ import orjson
 import structlog
 
 from dispatcher.errands import Question
-from dispatcher.errors import InvocationError, LaneStopped
-from dispatcher.invokers import Answer, Bill, Invoker
+from dispatcher.errors import FunctionError, InvocationError, Refused
+from dispatcher.invokers import Answer, Invoker
+from dispatcher.invokers.bill import Bill
 from fmi.meeting.rendezvous import Rendezvous
-from workers.errors import WireError
+from workers.errors import WireError, WrongWeights
 from workers.wire import Verdict, decode_verdicts, encode_items
 
 T = TypeVar("T")
@@ -89,6 +90,8 @@ class GroupRunner:
     rendezvous: Rendezvous
     model: ModelIdentity
     run_id: str
+    reached_at: str | None = None
+    """Address of the rendezvous as workers see it, where that is not its own."""
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _adrift: set[str] = field(default_factory=set)
 
@@ -100,16 +103,16 @@ class GroupRunner:
     async def ask(
         self, questions: Sequence[Question], ranks: int, deadline_s: float, *, careful: bool = False
     ) -> Replies:
-        """See `Groups.ask`.
-
-        Raises:
-            LaneStopped: the workers run another release, or other weights.
-        """
+        """See `Groups.ask`."""
         partitions = cut(questions, min(ranks, len(questions)))
         group = f"{self.run_id}-{next(self._numbers)}"
-        payloads = self._payloads(group, partitions, deadline_s, careful)
+        job = {"weights_sha256": self.model.weights_sha256, **await self.invoker.job()}
+        payloads = self._payloads(group, job, partitions, deadline_s, careful)
         try:
-            answers = await self.invoker.invoke(payloads, deadline_s)
+            # Who waits for a rank that is lost before they meet need not wait any longer.
+            answers = await self.invoker.invoke(
+                payloads, deadline_s, lambda: self.rendezvous.close_group(group)
+            )
         finally:
             self.rendezvous.close_group(group)
         return self._merge(partitions, answers)
@@ -117,11 +120,11 @@ class GroupRunner:
     def _payloads(
         self,
         group: str,
+        job: Mapping[str, Any],
         partitions: Sequence[Sequence[Question]],
         deadline_s: float,
         careful: bool,
     ) -> list[bytes]:
-        job = {"run_id": self.run_id, "weights_sha256": self.model.weights_sha256}
         size = len(partitions)
         plain = {"careful": True} if careful else {}
         if size == 1:
@@ -129,7 +132,7 @@ class GroupRunner:
         meeting = {
             "id": group,
             "size": size,
-            "rendezvous": self.rendezvous.address,
+            "rendezvous": self.reached_at or self.rendezvous.address,
             "token": self.rendezvous.admit(group, size, ttl_s=deadline_s),
             "deadline_s": deadline_s / 2,  # so that a survivor has time to go on alone
         }
@@ -139,8 +142,9 @@ class GroupRunner:
                     **plain,
                     "group": {**meeting, "rank": rank},
                     "partition": _items(partition),
-                    # Only the root is told the job: the others learn it from the root.
-                    **({"job": job} if rank == 0 else {}),
+                    # The others learn it from the root. One that never meets it takes the weights
+                    # that it carries, so where those are sent each is told which.
+                    **({"job": job} if rank == 0 or "weights_at" in job else {}),
                 }
             )
             for rank, partition in enumerate(partitions)
@@ -153,10 +157,16 @@ class GroupRunner:
         parts: list[Part] = []
         for partition, answer in zip(partitions, answers, strict=True):
             lost = answer.result if isinstance(answer.result, InvocationError) else None
+            if isinstance(lost, FunctionError) and lost.kind == WrongWeights.__name__:
+                lost = Refused(str(lost))
             if not isinstance(answer.result, InvocationError):
-                verdicts.update((each.id, each) for each in self._read(answer.result))
-                if any(each.key not in verdicts for each in partition):
-                    lost = InvocationError("the worker left items out of its answer")
+                try:
+                    verdicts.update((each.id, each) for each in self._read(answer.result))
+                except Refused as error:
+                    lost = error
+                else:
+                    if any(each.key not in verdicts for each in partition):
+                        lost = InvocationError("the worker left items out of its answer")
             parts.append(Part(partition, answer.bill, lost))
         return Replies(verdicts, parts)
 
@@ -166,12 +176,12 @@ class GroupRunner:
             weights = answer["model"]["weights_sha256"]
             verdicts = decode_verdicts([*answer["verdicts"], *answer["gathered"]])
         except (orjson.JSONDecodeError, KeyError, TypeError, WireError) as error:
-            raise LaneStopped(
+            raise Refused(
                 f"a worker's answer cannot be read ({error!r}): "
                 "the function runs another release than this dispatcher, deploy both together"
             ) from error
         if weights != self.model.weights_sha256:
-            raise LaneStopped(
+            raise Refused(
                 f"a worker answered with weights {weights[:12]}, this run is for "
                 f"{self.model.weights_sha256[:12]}: deploy the same weights to both"
             )

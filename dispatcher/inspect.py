@@ -103,10 +103,11 @@ def _given(magnitude: float) -> str:
 def _ask(item: Item, weights: str) -> dict[str, Any]:
     """Run the handler here, as a function would run it."""
     os.environ["LOOKBACK_WEIGHTS"] = weights  # what the handler's own process gets
-    from workers.handler import estimator, handler
+    from workers.handler import handler
+    from workers.shelf import shelf
 
     event = {
-        "job": {"weights_sha256": estimator().sha256},
+        "job": {"weights_sha256": shelf().any()},
         "partition": encode_items([item]),
     }
     return handler(event, Context("inspect", time.monotonic() + 60))

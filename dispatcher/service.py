@@ -23,7 +23,6 @@ from dispatcher.folder import only_writer
 from dispatcher.groups import GroupRunner, ModelIdentity
 from dispatcher.intake import Intake
 from dispatcher.invokers import Invoker
-from dispatcher.invokers.local import LocalInvoker
 from dispatcher.lane import Lane
 from dispatcher.ledger.accounts import Purse
 from dispatcher.night import Night
@@ -31,13 +30,14 @@ from dispatcher.pipeline import Pipeline
 from dispatcher.redrive import LANE, LetterSource
 from dispatcher.settings import Settings
 from dispatcher.sources import open_from, where
+from dispatcher.workforce import port_of, workforce
 from fmi.meeting.rendezvous import Rendezvous
 from ingest.codecs import Decoder
 from ingest.schemas import open_schemas
 from ingest.sources import Source
 from ingest.stamps.resolve import Resolver
 from sinks.deadletters import DeadLetter
-from workers.weights import find, identify
+from workers.weights import identify
 
 STATE_FILE = "state.sqlite"
 
@@ -100,7 +100,7 @@ async def prepare(
         else:
             checkpoint.claim(source.name, where(location))
         clerk = Clerk(run_id, model, clock, tense, again.redriven if again else {})
-        groups = await _open_groups(stack, invoker or _local(settings), model, run_id)
+        groups = await _open_groups(stack, invoker, settings, model, run_id)
         scheduler, durations = open_scheduler(settings, groups, output, clock, model.key)
         stack.callback(keep_durations, durations, settings, output, model.key)
         purse = Purse.REPLAY if replaying else Purse.LIVE
@@ -144,22 +144,22 @@ def _open_intake(
 
 
 async def _open_groups(
-    stack: AsyncExitStack, invoker: Invoker, model: ModelIdentity, run_id: str
+    stack: AsyncExitStack,
+    invoker: Invoker | None,
+    settings: Settings,
+    model: ModelIdentity,
+    run_id: str,
 ) -> GroupRunner:
-    rendezvous = Rendezvous()
-    await rendezvous.start()
+    invoker = invoker or workforce(settings, run_id)
+    rendezvous, reached_at = Rendezvous(), settings.workers.rendezvous
+    if reached_at is None:
+        await rendezvous.start()
+    else:
+        await rendezvous.start("0.0.0.0", port_of(reached_at))  # noqa: S104 - asked for
     stack.push_async_callback(rendezvous.close)
     stack.push_async_callback(invoker.close)
     await invoker.open()
-    return GroupRunner(invoker, rendezvous, model, run_id)
-
-
-def _local(settings: Settings) -> LocalInvoker:
-    environment = {
-        "LOOKBACK_WEIGHTS": str(find(settings.workers.weights).resolve()),
-        "LOOKBACK_PRECISION": settings.workers.precision,
-    }
-    return LocalInvoker(settings.workers.count, environment)
+    return GroupRunner(invoker, rendezvous, model, run_id, reached_at)
 
 
 def open_intake_parts(stack: AsyncExitStack, settings: Settings) -> tuple[Decoder, Resolver]:

@@ -4,6 +4,7 @@ WorkerError
 ├── WeightsError     a weights file cannot be used
 ├── WrongWeights     the job asks for other weights than this function carries
 ├── WireError        a partition or a verdict does not have the agreed form
+├── PayloadError     what an invocation points at may not, or cannot, be read
 ├── RecipeError      a training recipe does not exist or has wrong keys
 └── DataError        a training or evaluation data set is not there or is not one
 """
@@ -25,6 +26,10 @@ class WrongWeights(WorkerError):
 
 class WireError(WorkerError):
     """A partition or a verdict does not have the form that `workers.wire` writes."""
+
+
+class PayloadError(WorkerError):
+    """What an invocation points at may not be read, cannot be read, or is something else."""
 
 
 class RecipeError(WorkerError):

@@ -5,9 +5,10 @@ form a group; its ranks meet through `fmi`, take the job header from the root, a
 their verdicts there. Every rank also returns its own verdicts: whichever rank or answer is
 lost, what the others found still arrives.
 
-Event in:
+Event in (or the address of one, see `workers.payload`):
 
-    {"job": {"weights_sha256": "..."} (root only), "partition": {ids, images, magnitudes},
+    {"job": {"weights_sha256": "...", "weights_at": address (absent: those of the image)},
+     (job: root only) "partition": {ids, images, magnitudes},
      "careful": true (one item after the other; absent: several together),
      "group": {"id", "rank", "size", "rendezvous", "token", "deadline_s"} (absent when alone)}
 
@@ -16,37 +17,34 @@ Answer:
     {"rank", "model": {name, version, weights_sha256, calibration_id}, "verdicts": [...],
      "gathered": [...] (root: verdicts of the other ranks), "lost": [ranks],
      "drift": [what is not distributed as in training, see workers.drift],
-     "ms": {"decode", "meet", "infer", "gather", "total"} (phases as far as there were such)}
+     "ms": {"init" (first invocation of a process), "decode", "meet", "weights", "infer", "gather",
+            "total" (without init)} (phases as far as there were such),
+     "memory_mb": the most that the process ever had}
 
 While it works it prints "lookback at 128": the place in its partition of the first item that it
-looks at now. When it dies, that is the last such line of its log, and tells whom to suspect.
+looks at now. When it dies, that is the last such line of its log, and tells whom to suspect. It
+prints nothing else, so that the platform's bill stays in the end of the log that is sent back.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 import fmi
-from workers.domain import FOREIGN
-from workers.drift import DriftMonitor
-from workers.errors import WrongWeights
-from workers.estimator import Estimates, Estimator
-from workers.wire import Estimate, Verdict, VerdictKind, decode_items, encode_verdicts
-
-CHUNK = 64
-"""Items per forward pass: more gains nothing on one core and costs memory."""
+from workers import payload
+from workers.inference import CHUNK, Look, Partition, infer
+from workers.shelf import Model, shelf
+from workers.wire import Verdict, decode_items, encode_verdicts
 
 _RETURN_MARGIN_S = 0.5  # kept free at the end of an invocation to send the answer
-_FOREIGN = "the stamp looks like nothing that the model was trained on"
 _GATHER_SHARE = 0.8  # of the time left: a root that gathers for longer cannot tell who is lost
+_LOADED = time.perf_counter()
 
 
 class LambdaContext(Protocol):
@@ -56,66 +54,37 @@ class LambdaContext(Protocol):
         """Milliseconds until the platform stops this invocation."""
 
 
-@cache
-def estimator() -> Estimator:
-    """The model, loaded once per process.
-
-    LOOKBACK_WEIGHTS names it (see `workers.weights.find`), LOOKBACK_PRECISION may be "bfloat16".
-    """
-    return Estimator.load(
-        os.environ.get("LOOKBACK_WEIGHTS"),
-        precision="bfloat16" if os.environ.get("LOOKBACK_PRECISION") == "bfloat16" else "float32",
-    )
-
-
-@cache
-def monitor() -> DriftMonitor | None:
-    """Watches the estimates of this process; None if the weights do not say what is usual."""
-    return DriftMonitor(estimator().reference) if estimator().reference else None
-
-
 def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer one invocation. See the module's docstring for both forms.
 
     Raises:
+        PayloadError: what the event points at cannot be read.
         WireError: the partition cannot be read.
-        WrongWeights: the job asks for other weights.
+        WrongWeights: the job asks for other weights, and nobody has them.
     """
     watch = _Watch()
     stop_at = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - _RETURN_MARGIN_S
-    partition = _Partition(*decode_items(event["partition"]))
+    event = payload.resolved(event, _left(stop_at))
+    partition = Partition(*decode_items(event["partition"]))
     watch.note("decode")
-    look = _Look(stop_at, 1 if event.get("careful") else CHUNK)
+    look = Look(stop_at, 1 if event.get("careful") else CHUNK)
     group = event.get("group")
     if group is None:
-        _check(event["job"])
-        verdicts = list(_infer(partition, look))
-        watch.note("infer")
-        return _answer(0, verdicts, watch)
+        return _answer_alone(event["job"], partition, look, watch)
     return _answer_in_group(group, event.get("job"), partition, look, watch)
 
 
-@dataclass(frozen=True, slots=True)
-class _Partition:
-    ids: Sequence[str]
-    images: NDArray[np.float32]
-    magnitudes: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """Until when (monotonic s), and at how many items together."""
-
-    stop_at: float
-    chunk: int
-
-
 class _Watch:
-    """Milliseconds by phase."""
+    """Milliseconds by phase. The first of a process also tells what its start took."""
+
+    first = True
 
     def __init__(self) -> None:
         self._started = self._last = time.perf_counter()
         self._ms: dict[str, float] = {}
+        if _Watch.first:
+            _Watch.first = False
+            self._ms["init"] = round(1000 * (_READY - _LOADED), 3)
 
     def note(self, phase: str) -> None:
         """What was done since the last note."""
@@ -128,15 +97,26 @@ class _Watch:
         return {**self._ms, "total": round(1000 * (time.perf_counter() - self._started), 3)}
 
 
+def _answer_alone(
+    job: Mapping[str, Any], partition: Partition, look: Look, watch: _Watch
+) -> dict[str, Any]:
+    model = _fetched(job, look.stop_at)
+    watch.note("weights")
+    verdicts = list(infer(model, partition, look))
+    watch.note("infer")
+    return _answer(0, model, verdicts, watch)
+
+
 def _answer_in_group(
     group: Mapping[str, Any],
     job: Mapping[str, Any] | None,
-    partition: _Partition,
-    look: _Look,
+    partition: Partition,
+    look: Look,
     watch: _Watch,
 ) -> dict[str, Any]:
     rank = int(group["rank"])
     deadline_s = float(group["deadline_s"])
+    model: Model | None = None
     verdicts: list[Verdict] = []
     try:
         # A dispatcher that went away has taken its groups with it.
@@ -144,9 +124,11 @@ def _answer_in_group(
         with fmi.connect_blocking(
             group["id"], rank, int(group["size"]), meeting, deadline_s=deadline_s
         ) as ranks:
-            _check(ranks.bcast(job))
+            job = ranks.bcast(job)
             watch.note("meet")
-            verdicts = list(_infer(partition, look))
+            model = _shared(ranks, job, look.stop_at)
+            watch.note("weights")
+            verdicts = list(infer(model, partition, look))
             watch.note("infer")
             # Ranks finish seconds apart, but their invocations end together: a slow one is waited
             # for as long as that allows, and nobody waits for a hung one until it is stopped.
@@ -157,15 +139,48 @@ def _answer_in_group(
             lost = ranks.agree_on_lost(lost, wait_s=min(2 * deadline_s, _left(look.stop_at)))
             others = [each for r, part in (gathered or {}).items() if r != rank for each in part]
             watch.note("gather")
-            return _answer(rank, verdicts, watch, others, lost)
+            return _answer(rank, model, verdicts, watch, others, lost)
     except fmi.FmiError as error:
         # The group broke up. This rank's own partition does not need the others.
         watch.note("gather" if verdicts else "meet")
+        if model is None:
+            model = _fetched(job or {}, look.stop_at)
+            watch.note("weights")
         if not verdicts:
-            verdicts = list(_infer(partition, look))
+            verdicts = list(infer(model, partition, look))
             watch.note("infer")
         lost = error.ranks if isinstance(error, fmi.PeerLost) else ()
-        return _answer(rank, verdicts, watch, [], lost)
+        return _answer(rank, model, verdicts, watch, [], lost)
+
+
+def _shared(ranks: fmi.Communicator, job: Mapping[str, Any], stop_at: float) -> Model:
+    """The job's model; if only some ranks have it, the first of them gives it to the others."""
+    wanted, known = job["weights_sha256"], shelf()
+    if "weights_at" not in job:
+        return known.get(wanted)
+    have = ranks.allgather(wanted in known)
+    if all(have):
+        return known.get(wanted)
+    giver = have.index(True) if any(have) else 0
+    if ranks.rank == giver:
+        model = _fetched(job, stop_at)
+        ranks.bcast(np.fromfile(model.path, np.uint8), root=giver)
+        return model
+    raw = ranks.bcast(root=giver)
+    return known.get(wanted) if wanted in known else known.learn(memoryview(raw), wanted)
+
+
+def _fetched(job: Mapping[str, Any], stop_at: float) -> Model:
+    """The job's model, read from its address if this process does not carry it.
+
+    A rank that never met its group knows no job: it takes what it carries, and the answer says
+    which that is.
+    """
+    known = shelf()
+    wanted = job.get("weights_sha256") or known.any()
+    if wanted not in known and "weights_at" in job:
+        return known.learn(payload.read(job["weights_at"], _left(stop_at)), wanted)
+    return known.get(wanted)
 
 
 def _left(stop_at: float) -> float:
@@ -173,94 +188,33 @@ def _left(stop_at: float) -> float:
     return max(_RETURN_MARGIN_S / 2, stop_at - time.monotonic())
 
 
-def _check(job: Mapping[str, Any]) -> None:
-    wanted = job["weights_sha256"]
-    if wanted != estimator().sha256:
-        raise WrongWeights(
-            f"the job wants weights {wanted[:12]}, this function carries "
-            f"{estimator().sha256[:12]}: deploy the same weights to both"
-        )
-
-
-def _infer(partition: _Partition, look: _Look) -> Iterator[Verdict]:
-    """One verdict per item, in order; `try_again` for what the time did not suffice for."""
-    for start in range(0, len(partition.ids), look.chunk):
-        part = slice(start, start + look.chunk)
-        if time.monotonic() >= look.stop_at:
-            for each in partition.ids[start:]:
-                yield Verdict(each, VerdictKind.TRY_AGAIN, reason="out_of_time")
-            return
-        print(f"lookback at {start}", flush=True)
-        yield from _verdicts(
-            partition.ids[part], partition.images[part], partition.magnitudes[part]
-        )
-
-
-def _verdicts(
-    ids: Sequence[str], images: NDArray[np.float32], magnitudes: NDArray[np.float32]
-) -> Iterator[Verdict]:
-    finite = np.asarray(np.isfinite(images).all(axis=(1, 2, 3)) & ~np.isinf(magnitudes).any(axis=1))
-    estimates = _estimates(images[finite], magnitudes[finite]) if finite.any() else None
-    rows = iter(range(int(finite.sum())))
-    for each, good in zip(ids, finite.tolist(), strict=True):
-        if good and estimates is not None:
-            yield _verdict(each, estimates, next(rows))
-        else:
-            yield Verdict(each, VerdictKind.BAD_INPUT, reason="not_finite")
-
-
-def _estimates(images: NDArray[np.float32], magnitudes: NDArray[np.float32]) -> Estimates:
-    estimates, watched = estimator().estimate(images, magnitudes), monitor()
-    if watched:
-        watched.observe(estimates, magnitudes)
-    return estimates
-
-
-def _verdict(item: str, estimates: Estimates, i: int) -> Verdict:
-    if estimates.out_of_domain[i] > FOREIGN:
-        return Verdict(item, VerdictKind.NOT_APPLICABLE, reason=_FOREIGN)
-    estimate = Estimate(
-        z_median=float(estimates.z_median[i]),
-        z_mean=float(estimates.z_mean[i]),
-        z_mode=float(estimates.z_mode[i]),
-        z_err68_low=_known(estimates.z_err68_low[i]),
-        z_err68_high=_known(estimates.z_err68_high[i]),
-        z_err95_low=_known(estimates.z_err95_low[i]),
-        z_err95_high=_known(estimates.z_err95_high[i]),
-        quality_flag=int(estimates.quality_flag[i]),
-        out_of_domain=_known(estimates.out_of_domain[i]),
-    )
-    return Verdict(item, VerdictKind.ESTIMATED, estimate)
-
-
-def _known(value: np.floating) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
 def _answer(
     rank: int,
+    model: Model,
     verdicts: Sequence[Verdict],
     watch: _Watch,
     gathered: Sequence[Mapping[str, Any]] = (),
     lost: Sequence[int] = (),
 ) -> dict[str, Any]:
-    model = estimator()
+    known = model.estimator
     return {
         "rank": rank,
         "model": {
-            "name": model.name,
-            "version": model.version,
-            "weights_sha256": model.sha256,
-            "calibration_id": model.calibration_id,
+            "name": known.name,
+            "version": known.version,
+            "weights_sha256": known.sha256,
+            "calibration_id": known.calibration_id,
         },
         "verdicts": encode_verdicts(verdicts),
         "gathered": list(gathered),
         "lost": list(lost),
-        "drift": list(watched.alarm) if (watched := monitor()) else [],
+        "drift": list(model.monitor.alarm) if model.monitor else [],
         "ms": watch.read(),
+        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
 
 
 if "AWS_LAMBDA_RUNTIME_API" in os.environ:
     # Inside a function: load during its start-up, before the first invocation is waiting.
-    estimator()
+    shelf()
+_READY = time.perf_counter()

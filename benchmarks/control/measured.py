@@ -22,7 +22,7 @@ from dispatcher.clock import SystemClock
 from dispatcher.control import open_queue, open_scheduler, tariff_of
 from dispatcher.errands import Errand, Question
 from dispatcher.groups import GroupRunner, Groups, Part, Replies
-from dispatcher.invokers import Bill
+from dispatcher.invokers.bill import Bill
 from dispatcher.invokers.local import LocalInvoker
 from dispatcher.ledger.accounts import Purse, Quote, Reservation
 from dispatcher.ledger.ledger import Ledger

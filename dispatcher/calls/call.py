@@ -10,7 +10,7 @@ from typing import Any
 from dispatcher.calls.concurrency import Concurrency
 from dispatcher.calls.queue import Queue
 from dispatcher.calls.triage import Asking
-from dispatcher.errors import Throttled
+from dispatcher.errors import LaneStopped, Refused, Throttled
 from dispatcher.groups import Groups, Part, Replies
 from dispatcher.ledger.accounts import Purse, Reservation
 from dispatcher.ledger.ledger import Ledger
@@ -42,7 +42,11 @@ class Caller:
     async def ask(
         self, queue: Queue, asking: Asking, ranks: int, reservation: Reservation
     ) -> Replies:
-        """Ask, and pay. What a hedge finds first counts; what comes later is only paid."""
+        """Ask, and pay. What a hedge finds first counts; what comes later is only paid.
+
+        Raises:
+            LaneStopped: no call will be taken before a person mends something.
+        """
         first = self._start(self._attempt(queue, asking, ranks, reservation))
         if not self.hedges or asking.purse is not Purse.LIVE or asking.careful:
             return await first
@@ -112,32 +116,41 @@ class Caller:
         self, queue: Queue, asking: Asking, replies: Replies, reservation: Reservation
     ) -> None:
         parts, items = replies.parts, len(asking.questions)
-        refused = sum(isinstance(part.lost, Throttled) for part in parts)
-        if refused:
+        if any(isinstance(part.lost, Throttled) for part in parts):
             self.concurrency.throttled()
-        if refused == len(parts):
+        if not any(_costs(part) for part in parts):
             self.ledger.release(reservation)
-            return
-        costs = [
-            self._cost(part, reservation.amount * len(part.questions) // items) for part in parts
-        ]
-        billed = all(part.bill for part in parts if not isinstance(part.lost, Throttled))
-        cost = self.ledger.settle(reservation, sum(costs), assumed=not billed)
-        for part, amount in zip(parts, costs, strict=True):
-            _charge(part, amount)
-        ratio = None if asking.careful or refused else self._learn(queue, parts)
+        else:
+            costs = [
+                self._cost(part, reservation.amount * len(part.questions) // items)
+                for part in parts
+            ]
+            sure = all(part.bill and part.bill.certain for part in parts if _costs(part))
+            cost = self.ledger.settle(reservation, sum(costs), assumed=not sure)
+            for part, amount in zip(parts, costs, strict=True):
+                _charge(part, amount)
+            self._note(queue, asking, replies, costs, cost)
+        for part in parts:
+            if isinstance(part.lost, Refused):
+                raise LaneStopped(str(part.lost))
+
+    def _note(
+        self, queue: Queue, asking: Asking, replies: Replies, costs: Sequence[int], cost: int
+    ) -> None:
+        parts = replies.parts
+        whole = all(_costs(part) for part in parts) and not asking.careful
         queue.guard.note(
             cost=cost,
             results=sum(
                 each.kind is not VerdictKind.TRY_AGAIN for each in replies.verdicts.values()
             ),
-            expected=queue.policy.quote(items, len(parts)).expected,
+            expected=queue.policy.quote(len(asking.questions), len(parts)).expected,
             failed_cost=sum(amount for part, amount in zip(parts, costs, strict=True) if part.lost),
-            ratio=ratio,
+            ratio=self._learn(queue, parts) if whole else None,
         )
 
     def _cost(self, part: Part, reserved: int) -> int:
-        if isinstance(part.lost, Throttled):
+        if not _costs(part):
             return 0
         return self.tariff.charge(part.bill.billed_ms) if part.bill else reserved
 
@@ -155,6 +168,11 @@ class Caller:
         queue.policy.learn(items, seconds, cold_s)
         self.concurrency.answered(ratio, len(parts))
         return ratio
+
+
+def _costs(part: Part) -> bool:
+    """Whether it has a bill, or may get one."""
+    return bool(part.bill) or part.lost is None or part.lost.ran
 
 
 def _all_said(asking: Asking, replies: Replies) -> bool:

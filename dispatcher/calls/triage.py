@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dispatcher.errands import Question
-from dispatcher.errors import InvocationError, Throttled
+from dispatcher.errors import InvocationError
 from dispatcher.groups import Part, Replies
 from dispatcher.ledger.accounts import Purse
 from workers.wire import Verdict, VerdictKind
 
 TOGETHER: Final = 64
-"""Items that a worker looks at together (`workers.handler.CHUNK`)."""
+"""Items that a worker looks at together (`workers.inference.CHUNK`)."""
 
 
 _BLAMED: Final = 2
@@ -131,9 +131,9 @@ def _narrow_down(
     attempts: int,
     found: Findings,
 ) -> None:
-    if isinstance(error, Throttled):
+    if not error.blames_items:
         for each in open_:
-            each.attempts -= 1  # nothing was tried
+            each.attempts -= 1  # it was not their turn
         again = Asking(open_, asked.purse, asked.careful, asked.search, asked.tries + 1)
         found.next.append(again)
         return

@@ -9,37 +9,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from dispatcher.errors import FunctionError, InvocationError, TimedOut
-
-
-@dataclass(frozen=True, slots=True)
-class Bill:
-    """What the platform charges one invocation for.
-
-    `billed_ms`: milliseconds, rounded up, start-up of a cold worker included; `init_ms`: that part.
-    `max_memory_mb`: the most that the worker ever had, None if that is not known.
-    """
-
-    billed_ms: int
-    init_ms: int = 0
-    max_memory_mb: int | None = None
-
-    @classmethod
-    def since(cls, started: float, init_s: float = 0.0, max_memory_mb: int | None = None) -> Bill:
-        """Of an invocation that began at `started` (monotonic s) and ends now, as Lambda counts."""
-        billed_s = time.monotonic() - started
-        return cls(math.ceil(1000 * billed_s), math.ceil(1000 * init_s), max_memory_mb)
-
-    @property
-    def cold(self) -> bool:
-        """Whether a worker was started for it."""
-        return self.init_ms > 0
+from dispatcher.invokers.bill import Bill
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +30,23 @@ class Answer:
 
 
 Handler = Callable[[dict[str, Any], Any], Any]
+Lost = Callable[[], object]
+
+
+def nobody() -> None:
+    """Who wants to know of a lost invocation."""
+
+
+async def together(calls: Iterable[Awaitable[Answer]], lost: Lost) -> list[Answer]:
+    """The answers of a gang in order; `lost` is told as soon as one fails."""
+
+    async def watched(call: Awaitable[Answer]) -> Answer:
+        answer = await call
+        if isinstance(answer.result, InvocationError):
+            lost()
+        return answer
+
+    return list(await asyncio.gather(*map(watched, calls)))
 
 
 class Invoker(Protocol):
@@ -65,12 +58,17 @@ class Invoker(Protocol):
     async def open(self) -> None:
         """Get ready; returns when the first invocation can be served."""
 
-    async def invoke(self, payloads: Sequence[bytes], deadline_s: float) -> list[Answer]:
+    async def job(self) -> Mapping[str, Any]:
+        """What workers must be told beside the hash of the weights (see `workers.handler`)."""
+
+    async def invoke(
+        self, payloads: Sequence[bytes], deadline_s: float, lost: Lost = nobody
+    ) -> list[Answer]:
         """Run one gang, one invocation per payload, and wait for all answers.
 
         Waits for `len(payloads)` free slots, in order of arrival. `deadline_s` counts from
         the start of the invocations. Failures are returned, not raised, so that one lost
-        rank does not hide the answers of the others.
+        rank does not hide the answers of the others; `lost` is told of each at once.
         """
 
     async def close(self) -> None:
@@ -138,7 +136,13 @@ class InlineInvoker:
     async def close(self) -> None:
         """Nothing to stop."""
 
-    async def invoke(self, payloads: Sequence[bytes], deadline_s: float) -> list[Answer]:
+    async def job(self) -> Mapping[str, Any]:
+        """Nothing."""
+        return {}
+
+    async def invoke(
+        self, payloads: Sequence[bytes], deadline_s: float, lost: Lost = nobody
+    ) -> list[Answer]:
         """See `Invoker.invoke`. A thread cannot be stopped: a late one is left behind.
 
         Threads share their output, so nobody reads marks: a handler that wants to say where it was
@@ -147,7 +151,7 @@ class InlineInvoker:
         await self._free.take(len(payloads))
         try:
             calls = (self._call(payload, deadline_s) for payload in payloads)
-            return list(await asyncio.gather(*calls))
+            return await together(calls, lost)
         finally:
             await self._free.give_back(len(payloads))
 
@@ -163,5 +167,6 @@ class InlineInvoker:
             result = TimedOut(f"no answer within {deadline_s:g} s")
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is its answer
             message = f"{type(error).__name__}: {error}"
-            result = FunctionError(message, getattr(error, "reached", None))
+            kind = type(error).__name__
+            result = FunctionError(message, getattr(error, "reached", None), kind)
         return Answer(result, Bill.since(started))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
 from dispatcher.errors import InvocationError
-from dispatcher.invokers import Answer, Slots
+from dispatcher.invokers import Answer, Lost, Slots, nobody, together
 from dispatcher.invokers.runtime_api import FunctionProcess
 
 HANDLER = "workers.handler.handler"
@@ -51,13 +52,19 @@ class LocalInvoker:
         self._idle = list(self._all)
         await asyncio.gather(*(process.start() for process in self._all))
 
-    async def invoke(self, payloads: Sequence[bytes], deadline_s: float) -> list[Answer]:
+    async def job(self) -> Mapping[str, Any]:
+        """Nothing: the workers are started with the weights."""
+        return {}
+
+    async def invoke(
+        self, payloads: Sequence[bytes], deadline_s: float, lost: Lost = nobody
+    ) -> list[Answer]:
         """See `Invoker.invoke`. A gang larger than `slots` would wait for ever: ValueError."""
         if len(payloads) > self.slots:
             raise ValueError(f"a gang of {len(payloads)} does not fit into {self.slots} slots")
         await self._free.take(len(payloads))
         calls = (self._call(self._idle.pop(), payload, deadline_s) for payload in payloads)
-        return list(await asyncio.gather(*calls))
+        return await together(calls, lost)
 
     async def _call(self, process: FunctionProcess, payload: bytes, deadline_s: float) -> Answer:
         try:

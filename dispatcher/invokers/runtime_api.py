@@ -19,18 +19,22 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
 from dispatcher.errors import FunctionError, InvocationError, TimedOut, WorkerLost
-from dispatcher.invokers import Answer, Bill
+from dispatcher.invokers import Answer
+from dispatcher.invokers.bill import Bill
 
 _PREFIX: Final = "/2018-06-01/runtime"
 _MAX_ANSWER: Final = 6 * 1024 * 1024  # Lambda's own limit for a synchronous response
 _LOG_TAIL_LINES: Final = 20
 _MARK: Final = b"lookback at "  # see `workers.handler`
+_TAIL: Final = 4096
+"""Bytes of an invocation's log that are kept, as many as Lambda gives back."""
+_LOOK_S: Final = 0.05  # between two looks at the memory of a process
 _PIPE_S: Final = 0.002
 """What a worker printed before it asked or told us something has been read this much later."""
 
@@ -48,13 +52,18 @@ class _Invocation:
 class FunctionProcess:
     """One worker process and the Runtime API it talks to. Serves one invocation at a time.
 
-    The process is started on the first `invoke` (or by `start`) and again after it ended.
+    The process is started on the first `invoke` (or by `start`) and again after it ended. One that
+    has more than `memory_mb` is killed. `tail` is the end of the log of the invocation that was
+    served last, `error` what its handler raised (errorType, errorMessage, stackTrace).
     """
 
     name: str
     handler: str
     environment: Mapping[str, str]
     init_timeout_s: float = 60.0
+    memory_mb: int | None = None
+    tail: bytearray = field(default_factory=bytearray)
+    error: dict[str, Any] | None = None
     _runner: web.AppRunner | None = None
     _port: int = 0
     _process: asyncio.subprocess.Process | None = None
@@ -67,11 +76,18 @@ class FunctionProcess:
     _taken: _Invocation | None = None
     _log: deque[str] = field(default_factory=lambda: deque(maxlen=_LOG_TAIL_LINES))
     _count: int = 0
+    _peak_mb: int | None = None
+    _too_large: bool = False
 
     @property
     def pid(self) -> int | None:
         """Process id while the worker runs."""
         return self._process.pid if self._process and not self._ended.is_set() else None
+
+    async def ready(self) -> int | None:
+        """Process id, as soon as it asks for work or has some."""
+        await self._ready.wait()
+        return self.pid
 
     async def start(self) -> None:
         """Start the process and wait until it asks for work.
@@ -108,6 +124,8 @@ class FunctionProcess:
             FunctionError: the handler raised, or cannot be loaded.
         """
         started, init_s = time.monotonic(), 0.0
+        self.error, self._peak_mb = None, None
+        self.tail.clear()
         result: bytes | InvocationError
         try:
             if self.pid is None:
@@ -118,8 +136,9 @@ class FunctionProcess:
             result = await self._answer(payload, deadline_s)
         except InvocationError as error:
             result = error
-        memory = _peak_memory_mb(self.pid) if self.pid else None
-        return Answer(result, Bill.since(started, init_s, memory))
+        if self.pid:
+            self._peak_mb = _memory_mb(self.pid, "VmHWM") or self._peak_mb
+        return Answer(result, Bill.since(started, init_s, self._peak_mb))
 
     async def _answer(self, payload: bytes, deadline_s: float) -> bytes:
         self._count += 1
@@ -168,9 +187,10 @@ class FunctionProcess:
         self._port = self._runner.addresses[0][1]
 
     async def _spawn(self) -> None:
-        self._ready, self._ended, self._init_error = asyncio.Event(), asyncio.Event(), None
+        self._ended, self._init_error = asyncio.Event(), None
         self._next, self._taken = asyncio.Queue(1), None
         self._log.clear()
+        self._peak_mb, self._too_large = None, False
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -193,17 +213,36 @@ class FunctionProcess:
 
     async def _follow(self, process: asyncio.subprocess.Process, ended: asyncio.Event) -> None:
         """Read what the process prints, so that it never blocks, until it ends."""
+        limit = asyncio.create_task(self._limit(process, ended)) if self.memory_mb else None
         async for line in _lines(process.stdout):
             self._note(line)
         await process.wait()
+        self._ready.clear()
         ended.set()
+        if limit:
+            await limit
         if self._current and not self._current.answer.done():
             self._current.answer.set_exception(
                 WorkerLost(f"{self.name} ended before it answered: {self._last_words()}")
             )
 
+    async def _limit(self, process: asyncio.subprocess.Process, ended: asyncio.Event) -> None:
+        """Kill the process when it has more memory than it may."""
+        while not ended.is_set():
+            self._peak_mb = _memory_mb(process.pid, "VmRSS") or self._peak_mb
+            if self.memory_mb and (self._peak_mb or 0) > self.memory_mb:
+                self._too_large = True
+                with suppress(ProcessLookupError):
+                    process.kill()
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await ended.wait()
+
     def _note(self, line: bytes) -> None:
         """Keep a line of the log. A mark says which item the invocation has reached."""
+        self.tail += line
+        del self.tail[:-_TAIL]
         if line.startswith(_MARK) and line[len(_MARK) :].strip().isdigit():
             if self._taken:
                 self._taken.reached = int(line[len(_MARK) :])
@@ -220,6 +259,8 @@ class FunctionProcess:
 
     def _last_words(self) -> str:
         code = self._process.returncode if self._process else None
+        if self._too_large:
+            return f"it had {self._peak_mb} MB of memory, {self.memory_mb} is what it may have"
         return f"exit code {code}" + (f", last line: {self._log[-1]}" if self._log else "")
 
     async def _on_next(self, _: web.Request) -> web.Response:
@@ -252,10 +293,15 @@ class FunctionProcess:
         return web.json_response({"status": "OK"}, status=202)
 
     async def _on_error(self, request: web.Request) -> web.Response:
-        message = _error_message(await request.read())
+        body = await request.read()
+        message = _error_message(body)
         await asyncio.sleep(_PIPE_S)  # for the last mark, which may still be in the pipe
         if (invocation := self._expected(request)) is not None:
-            invocation.answer.set_exception(FunctionError(f"the handler raised {message}"))
+            self.error = _error(body)
+            raised = FunctionError(
+                f"the handler raised {message}", kind=self.error.get("errorType")
+            )
+            invocation.answer.set_exception(raised)
         return web.json_response({"status": "OK"}, status=202)
 
     async def _on_init_error(self, request: web.Request) -> web.Response:
@@ -282,19 +328,26 @@ async def _lines(stream: asyncio.StreamReader | None) -> AsyncIterator[bytes]:
         yield line
 
 
-def _peak_memory_mb(pid: int) -> int | None:
-    """The most memory that the process ever had, where there is a /proc that tells."""
+def _memory_mb(pid: int, which: str) -> int | None:
+    """Memory of a process, VmRSS now or VmHWM the most ever, where there is a /proc that tells."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return None
-    found = re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
+    found = re.search(rf"^{which}:\s*(\d+) kB$", status, re.MULTILINE)
     return math.ceil(int(found[1]) / 1024) if found else None
 
 
 def _error_message(body: bytes) -> str:
+    error = _error(body)
+    if {"errorType", "errorMessage"} <= error.keys():
+        return f"{error['errorType']}: {error['errorMessage']}"
+    return body[:500].decode(errors="replace")
+
+
+def _error(body: bytes) -> dict[str, Any]:
     try:
         error = orjson.loads(body)
-        return f"{error['errorType']}: {error['errorMessage']}"
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return body[:500].decode(errors="replace")
+    except orjson.JSONDecodeError:
+        return {}
+    return error if isinstance(error, dict) else {}

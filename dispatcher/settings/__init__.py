@@ -23,8 +23,10 @@ from dispatcher.ledger.accounts import TOTAL, Caps, Purse
 from dispatcher.settings.sections import (
     Aws,
     Batch,
+    Dask,
     DeadLetters,
     Flow,
+    Functions,
     Guard,
     Hedge,
     Ingest,
@@ -58,6 +60,8 @@ class Settings(BaseSettings):
     kafka_out: KafkaOut = Field(default_factory=lambda: KafkaOut.model_validate({}))
     batch: Batch = Field(default_factory=lambda: Batch.model_validate({}))
     workers: Workers = Field(default_factory=lambda: Workers.model_validate({}))
+    functions: Functions = Field(default_factory=lambda: Functions.model_validate({}))
+    dask: Dask = Field(default_factory=lambda: Dask.model_validate({}))
     flow: Flow = Field(default_factory=lambda: Flow.model_validate({}))
     spend: Spend = Field(default_factory=lambda: Spend.model_validate({}))
     live: Live = Field(default_factory=lambda: Live.model_validate({}))

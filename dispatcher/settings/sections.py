@@ -13,6 +13,10 @@ from dispatcher.ledger.accounts import Window
 from dispatcher.ledger.money import pico
 
 
+ITEMS_PER_INVOCATION = 160
+"""Items whose pixels, in base64, fit into the 6 MB of a function's invocation, with some room."""
+
+
 class Section(BaseModel):
     """Some settings that belong together."""
 
@@ -138,8 +142,9 @@ class Batch(Section):
     items: int = Field(
         96,
         ge=1,
-        le=160,
-        description="items for one worker at most; 160 are what fits into a 6 MB invocation",
+        le=4096,
+        description=f"items for one worker at most; {ITEMS_PER_INVOCATION} are what fits into an "
+        "invocation of 6 MB, more need functions.bucket",
     )
     max_bytes: int = Field(
         4_500_000, gt=0, description="bytes of pixels; base64 adds a third, the limit is 6 MB"
@@ -159,10 +164,20 @@ class Batch(Section):
 class Workers(Section):
     """Who answers."""
 
+    engine: Literal["local", "lambda", "dask"] = Field(
+        "local",
+        description="processes of this machine, functions ([functions]) or a cluster ([dask])",
+    )
     count: int = Field(
         default_factory=lambda: max(1, len(os.sched_getaffinity(0))),
         ge=1,
-        description="worker processes; the default is one per core, each runs one thread",
+        description="workers at the same time at most; the default is one per core of this "
+        "machine, each runs one thread",
+    )
+    rendezvous: str | None = Field(
+        None,
+        description="host:port at which workers on other machines reach this one, to meet as a "
+        "group; its port is listened at (unset: workers of this machine only)",
     )
     ranks: int = Field(
         2,
@@ -183,6 +198,38 @@ class Workers(Section):
         "float32",
         description="of matrix products; bfloat16 is faster where the processor has it, and "
         "changes redshifts by a thousandth of 1 + z at most",
+    )
+
+
+class Functions(Section):
+    """Functions of AWS Lambda (`workers.engine = "lambda"`)."""
+
+    name: str = Field("lookback", description="name or ARN of the function")
+    alias: str = Field("live", description="alias or version: the code that a run is pinned to")
+    account: str | None = Field(
+        None, pattern=r"^\d{12}$", description="account that the function must be of"
+    )
+    bucket: str | None = Field(
+        None,
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]+(/[^?#]*)?$",
+        description="s3://bucket/folder for what does not fit into an invocation of 6 MB; it is "
+        "deleted when the call has ended (unset: batches are kept small enough)",
+    )
+    weights: Literal["image", "bucket"] = Field(
+        "image",
+        description="where functions have the weights from: their image, or functions.bucket, from "
+        "where the first rank of a group reads them and gives them to the others",
+    )
+    endpoint: str | None = Field(
+        None, description="URL of a platform that speaks Lambda's Invoke API (`lookback platform`)"
+    )
+
+
+class Dask(Section):
+    """A cluster of Dask (`workers.engine = "dask"`)."""
+
+    scheduler: str | None = Field(
+        None, description="address of its scheduler, such as tcp://login1:8786 or tls://..."
     )
 
 

@@ -18,7 +18,7 @@ from dispatcher.calls.triage import TOGETHER
 from dispatcher.errands import Question
 from dispatcher.errors import FunctionError, InvocationError, Throttled, TimedOut, WorkerLost
 from dispatcher.groups import Part, Replies, cut
-from dispatcher.invokers import Bill
+from dispatcher.invokers.bill import Bill
 from dispatcher.ledger.prices import Tariff
 from workers.wire import Estimate, Verdict, VerdictKind
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from dispatcher.errors import InvocationError
 from dispatcher.groups import ModelIdentity, Part, Replies
-from dispatcher.invokers import Bill
+from dispatcher.invokers.bill import Bill
 from ingest.errors import DecodeError, NotApplicable
 from ingest.events import BANDS, Stamp
 from workers.wire import Estimate, Verdict, VerdictKind

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from workers.handler import CHUNK
+from workers.inference import CHUNK
 from workers.wire import Estimate, Verdict, VerdictKind, decode_items, encode_verdicts
 
 ESTIMATE = Estimate(0.1, 0.1, 0.1, 0.09, 0.11, 0.08, 0.12, 0)

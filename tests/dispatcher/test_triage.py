@@ -15,7 +15,8 @@ from dispatcher.control import open_queue, open_scheduler
 from dispatcher.errands import Errand, Question
 from dispatcher.errors import LaneStopped, WorkerLost
 from dispatcher.groups import GroupRunner, ModelIdentity, Part, Replies, cut
-from dispatcher.invokers import Bill, InlineInvoker
+from dispatcher.invokers import InlineInvoker
+from dispatcher.invokers.bill import Bill
 from dispatcher.ledger.accounts import Purse
 from dispatcher.settings import Settings
 from ingest.events import Delivery, Event, Position, Stamp

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from workers import handler
+from workers.shelf import shelf
 from workers.training.render import render_galaxies
 from workers.wire import Item, VerdictKind, decode_verdicts, encode_items
 
@@ -13,11 +14,9 @@ from workers.wire import Item, VerdictKind, decode_verdicts, encode_items
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     monkeypatch.delenv("LOOKBACK_WEIGHTS", raising=False)
-    for each in (handler.estimator, handler.monitor):
-        each.cache_clear()
+    shelf.cache_clear()
     yield
-    for each in (handler.estimator, handler.monitor):
-        each.cache_clear()
+    shelf.cache_clear()
 
 
 def asked(images, magnitudes):
@@ -25,7 +24,7 @@ def asked(images, magnitudes):
         Item(f"item-{k}", *pair) for k, pair in enumerate(zip(images, magnitudes, strict=True))
     ]
     event = {
-        "job": {"weights_sha256": handler.estimator().sha256},
+        "job": {"weights_sha256": shelf().any()},
         "partition": encode_items(items),
     }
     answer = handler.handler(event, SimpleNamespace(get_remaining_time_in_millis=lambda: 60_000))

@@ -1,0 +1,150 @@
+"""`lookback functions` and its kill switch; `lookback platform`, a platform on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from aiobotocore.session import get_session
+from botocore.exceptions import BotoCoreError, ClientError
+
+from dispatcher import settings as settings_module
+from dispatcher.errors import SettingsError
+from dispatcher.invokers.lambda_errors import ADVICE, refusal
+from dispatcher.platform.api import FunctionPlatform
+from dispatcher.platform.function import Function
+from dispatcher.settings import Settings
+from dispatcher.workforce import invoke_client
+from workers.weights import find
+
+app = typer.Typer(no_args_is_help=True, help="The functions: look at them, stop them, let them go.")
+
+_SettingsFile = Annotated[
+    Path | None, typer.Option("--settings", help="TOML file; `lookback settings` lists the keys.")
+]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command()
+def show(settings: _SettingsFile = None, as_json: _AsJson = False) -> None:
+    """What is deployed, and how many may run.
+
+    Example: lookback functions show --settings lookback.toml
+    """
+    _print(asyncio.run(_look(settings_module.load(settings))), as_json)
+
+
+@app.command()
+def stop(settings: _SettingsFile = None, as_json: _AsJson = False) -> None:
+    """Kill switch: let no invocation of the function begin, of whoever asks.
+
+    Sets its reserved concurrency to 0. What runs goes on to its end. Takes effect within seconds,
+    also for dispatchers that cannot be reached. Needs lambda:PutFunctionConcurrency.
+
+    Example: lookback functions stop --settings lookback.toml
+    """
+    _print(asyncio.run(_reserve(settings_module.load(settings), 0)), as_json)
+
+
+@app.command()
+def start(
+    concurrency: Annotated[int, typer.Argument(min=1, help="Invocations at once at most.")],
+    settings: _SettingsFile = None,
+    as_json: _AsJson = False,
+) -> None:
+    """Let so many invocations run at once, after a stop or as a limit.
+
+    Example: lookback functions start 100 --settings lookback.toml
+    """
+    _print(asyncio.run(_reserve(settings_module.load(settings), concurrency)), as_json)
+
+
+def platform(
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="On 127.0.0.1; 0: a free one.")
+    ] = 9001,
+    concurrency: Annotated[int, typer.Option(min=1, help="Invocations at once at most.")] = 2,
+    memory_mb: Annotated[
+        int, typer.Option(min=128, max=10240, help="MB of a function; more is killed.")
+    ] = 1769,
+    timeout_s: Annotated[
+        float, typer.Option(min=1, max=900, help="Seconds after which a function is killed.")
+    ] = 60.0,
+    weights: Annotated[str, typer.Option(help="A shipped model or a file; none: no weights.")] = "",
+) -> None:
+    """A function platform on this machine: the real handler behind Lambda's Invoke API. SIMULATED.
+
+    Nothing leaves the machine and nothing is billed by anybody. A run finds it by
+    functions.endpoint.
+
+    Example: lookback platform --port 9001 --concurrency 2
+    """
+    carried = "none" if weights == "none" else str(find(weights or None).resolve())
+    function = Function(
+        memory_mb=memory_mb,
+        timeout_s=timeout_s,
+        concurrency=concurrency,
+        environment={"LOOKBACK_WEIGHTS": carried, "LOOKBACK_PAYLOADS": "http://127.0.0.1:"},
+    )
+    asyncio.run(_serve(FunctionPlatform(function), port))
+
+
+async def _serve(made: FunctionPlatform, port: int) -> None:
+    await made.start(port=port)
+    typer.echo(f"SIMULATED function platform: {made.function.arn}:{made.function.alias}")
+    typer.echo(f'[workers]\nengine = "lambda"\n[functions]\nendpoint = "{made.url}"')
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await made.close()
+
+
+async def _look(settings: Settings) -> dict[str, Any]:
+    given = settings.functions
+    async with _client(settings) as client:
+        found = await client.get_function_configuration(
+            FunctionName=given.name, Qualifier=given.alias
+        )
+        reserved = await client.get_function_concurrency(FunctionName=given.name)
+    return {
+        "function": found["FunctionArn"],
+        "memory_mb": found["MemorySize"],
+        "timeout_s": found["Timeout"],
+        "architecture": found.get("Architectures", ["x86_64"])[0],
+        "state": found.get("State", "Active"),
+        "concurrency": reserved.get("ReservedConcurrentExecutions"),
+    }
+
+
+async def _reserve(settings: Settings, concurrency: int) -> dict[str, Any]:
+    name = settings.functions.name
+    async with _client(settings) as client:
+        await client.put_function_concurrency(
+            FunctionName=name, ReservedConcurrentExecutions=concurrency
+        )
+    return {"function": name, "concurrency": concurrency}
+
+
+@asynccontextmanager
+async def _client(settings: Settings) -> AsyncIterator[Any]:
+    """A client whose errors say what to do."""
+    try:
+        async with get_session().create_client("lambda", **invoke_client(settings)) as client:
+            yield client
+    except ClientError as error:
+        raise SettingsError(refusal(error)) from error
+    except BotoCoreError as error:
+        raise SettingsError(f"{error}; {ADVICE}") from error
+
+
+def _print(said: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(said))
+        return
+    for name, value in said.items():
+        typer.echo(f"{name:<14} {'not limited' if value is None else value}")
