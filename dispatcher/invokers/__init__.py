@@ -79,12 +79,18 @@ class Slots:
     """A counter of free slots that hands out several at once, first come, first served."""
 
     def __init__(self, count: int) -> None:
-        self._free = count
+        self.count = self._free = count
         self._changed = asyncio.Condition()
         self._queue: list[object] = []
 
     async def take(self, count: int) -> None:
-        """Wait for `count` free slots. Nobody overtakes, or a large gang would starve."""
+        """Wait for `count` free slots. Nobody overtakes, or a large gang would starve.
+
+        Raises:
+            ValueError: there are not so many: it would wait for ever.
+        """
+        if count > self.count:
+            raise ValueError(f"a gang of {count} does not fit into {self.count} slots")
         ticket = object()
         self._queue.append(ticket)
         try:

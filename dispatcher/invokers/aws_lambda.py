@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -158,7 +159,7 @@ class LambdaInvoker:
                     FunctionName=self.function.name,
                     Qualifier=self.function.alias,
                     LogType="Tail",
-                    Payload=payload,
+                    Payload=io.BytesIO(payload),  # as bytes, aiohttp would send it in one piece
                 )
                 body = await response["Payload"].read()
         except ClientError as error:
@@ -171,7 +172,7 @@ class LambdaInvoker:
         bill = Bill.of_tail(tail)
         if kind := response.get("FunctionError"):
             return Answer(_what_failed(body, tail, kind), bill)
-        return Answer(body, bill or _measured(body))
+        return Answer(body, bill or measured(body))
 
     def _compare(self, found: Mapping[str, Any]) -> None:
         wanted = self.function
@@ -223,7 +224,7 @@ def _what_failed(body: bytes, tail: str, kind: str) -> InvocationError:
     return FunctionError(f"the handler raised {what}: {message}", reached, what)
 
 
-def _measured(body: bytes) -> Bill | None:
+def measured(body: bytes) -> Bill | None:
     """What the worker itself measured, where the platform's bill did not come through."""
     try:
         said = orjson.loads(body)

@@ -68,7 +68,7 @@ class Bill:
             f"Duration: {self.billed_ms - self.init_ms:.2f} ms",
             f"Billed Duration: {self.billed_ms} ms",
             f"Memory Size: {self.memory_mb} MB",
-            f"Max Memory Used: {self.max_memory_mb} MB",
+            *([f"Max Memory Used: {self.max_memory_mb} MB"] if self.max_memory_mb else []),
             *([f"Init Duration: {self.init_ms:.2f} ms"] if self.cold else []),
             *([f"Status: {status}"] if status else []),
         ]

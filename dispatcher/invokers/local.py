@@ -60,8 +60,6 @@ class LocalInvoker:
         self, payloads: Sequence[bytes], deadline_s: float, lost: Lost = nobody
     ) -> list[Answer]:
         """See `Invoker.invoke`. A gang larger than `slots` would wait for ever: ValueError."""
-        if len(payloads) > self.slots:
-            raise ValueError(f"a gang of {len(payloads)} does not fit into {self.slots} slots")
         await self._free.take(len(payloads))
         calls = (self._call(self._idle.pop(), payload, deadline_s) for payload in payloads)
         return await together(calls, lost)

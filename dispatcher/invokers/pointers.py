@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import itertools
 import math
 import time
@@ -88,7 +89,8 @@ class Pointers:
 
     async def _put(self, key: str, payloads: Sequence[bytes]) -> str:
         try:
-            await self._s3.put_object(Bucket=self.bucket, Key=key, Body=b"".join(payloads))
+            body = io.BytesIO(b"".join(payloads))
+            await self._s3.put_object(Bucket=self.bucket, Key=key, Body=body)
             return await self._signed(key)
         except ClientError as error:
             raise Refused(refusal(error)) from error
@@ -118,7 +120,7 @@ class Pointers:
         key = self._weights_key(sha256)
         found = await self._s3.list_objects_v2(Bucket=self.bucket, Prefix=key)
         if [each["Size"] for each in found.get("Contents", [])] != [len(raw)]:
-            await self._s3.put_object(Bucket=self.bucket, Key=key, Body=raw)
+            await self._s3.put_object(Bucket=self.bucket, Key=key, Body=io.BytesIO(raw))
         self._address = (-math.inf, {"start": 0, "length": len(raw), "sha256": sha256})
 
     def _weights_key(self, sha256: str) -> str:

@@ -30,11 +30,13 @@ _TAIL: Final = 4096
 class FunctionPlatform:
     """One function behind an HTTP server on loopback.
 
-    `revoked`: nobody may invoke. `bills`: what was charged, one by one, as a month's invoice says.
+    `idle_s`: an environment without work is thrown away after so long. `revoked`: nobody may
+    invoke. `bills`: what was charged, one by one, as a month's invoice says.
     """
 
     function: Function
     troubles: Troubles = field(default_factory=Troubles)
+    idle_s: float = 300.0
     revoked: bool = False
     bills: list[Bill] = field(default_factory=list)
     throttles: int = 0
@@ -43,7 +45,7 @@ class FunctionPlatform:
     _runner: web.AppRunner | None = None
 
     def __post_init__(self) -> None:
-        self._environments = Environments(self.function, self.function.concurrency)
+        self._environments = Environments(self.function, self.function.concurrency, self.idle_s)
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen. Port 0 takes a free one; `url` is where it is then."""

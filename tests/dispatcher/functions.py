@@ -20,9 +20,9 @@ ODD = Function(handler="handlers.handler", environment={"PYTHONPATH": str(HERE)}
 
 
 @asynccontextmanager
-async def a_platform(function=ODD, troubles=None, **given):
+async def a_platform(function=ODD, troubles=None, idle_s=300.0, **given):
     """A function platform while it runs."""
-    made = FunctionPlatform(replace(function, **given), troubles or Troubles())
+    made = FunctionPlatform(replace(function, **given), troubles or Troubles(), idle_s)
     await made.start()
     try:
         yield made

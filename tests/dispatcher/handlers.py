@@ -1,15 +1,19 @@
 """Handlers for tests of invokers: what a function can do to its host, and at which item."""
 
 import ctypes
+import json
 import os
 import resource
 import sys
 import time
 from pathlib import Path
 
+from workers import payload
+
 
 def handler(event, context):
-    """Do what the event says."""
+    """Do what the event says, or the one whose address it is."""
+    event = payload.resolved(event, 5.0)
     for each in range(event.get("from", 0), event.get("to", 0), event.get("step", 1)):
         print(f"lookback at {each}", flush=True)
     deed = event.get("deed", "echo")
@@ -24,10 +28,15 @@ def handler(event, context):
         raise ValueError("no good")
     if deed == "large":
         return "x" * event["bytes"]
+    if deed == "hoard":
+        kept = bytearray(event["bytes"])
+        time.sleep(1)
+        return len(kept)
     if deed == "grow":
         return len(bytearray(event["bytes"]))
     return {
-        "event": event,
+        "event": event if "pad" not in event else None,
+        "bytes": len(json.dumps(event)),
         "pid": os.getpid(),
         "left_ms": context.get_remaining_time_in_millis(),
         "torch": "torch" in sys.modules,

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 from functions import on_a_platform
 
 from dispatcher.errors import FunctionError, TimedOut, WorkerLost
