@@ -145,6 +145,9 @@ class Scheduler:
                 return due_s
         items = min(waiting, size.items)
         ranks = queue.policy.ranks(items, age_s)
+        if ranks > (workers := self._workers(queue)):
+            # The platform has refused so many that a group of that size would wait for ever.
+            ranks, items = workers, min(items, workers * queue.policy.most)
         reservation = self._permit(queue, queue.purse, items, ranks)
         if isinstance(reservation, float):
             return reservation
@@ -155,6 +158,7 @@ class Scheduler:
     def _send_again(self, queue: Queue, asking: Asking) -> float | None:
         items = len(asking.questions)
         ranks = queue.policy.ranks(items, 0.0) if asking.purse is queue.purse else 1
+        ranks = min(ranks, self._workers(queue))
         purse = asking.purse
         reservation = self._permit(queue, purse, items, ranks)
         if isinstance(reservation, float) and queue.held is Holder.MONEY and not queue.at_workers:
@@ -174,8 +178,7 @@ class Scheduler:
         if not queue.guard.may_send():
             queue.hold(Holder.GUARD, queue.guard.reason)
             return _LOOK_S
-        left_free = math.floor(queue.reserve * self.concurrency.limit)
-        if self.concurrency.free() - left_free < ranks:
+        if self._workers(queue) - self.concurrency.in_use < ranks:
             queue.hold(Holder.WORKERS)
             return math.inf
         quote = queue.policy.quote(items, ranks)
@@ -187,6 +190,11 @@ class Scheduler:
         self.concurrency.take(ranks)
         queue.hold(Holder.NOTHING)
         return reservation
+
+    def _workers(self, queue: Queue) -> int:
+        """How many a queue may use when nobody else does."""
+        limit = self.concurrency.limit
+        return max(1, limit - math.floor(queue.reserve * limit))
 
     async def _ask(
         self, queue: Queue, asking: Asking, ranks: int, reservation: Reservation

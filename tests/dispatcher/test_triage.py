@@ -40,7 +40,7 @@ def questions(marks):
 
 @pytest.fixture
 def settle(rendezvous, tmp_path):
-    async def run(handler, marks, ranks=2, attempts=3):
+    async def run(handler, marks, ranks=2, attempts=3, refused=0):
         settings = Settings(
             workers={"ranks": ranks, "attempts": attempts}, batch={"items": 160, "linger_s": 0.01}
         )
@@ -59,6 +59,7 @@ def settle(rendezvous, tmp_path):
                 done.set()
 
         queue.answered = answered
+        scheduler.concurrency._limit *= 0.7**refused
         async with scheduler.running():
             for question in batch:
                 queue.put(question)
@@ -74,6 +75,13 @@ async def test_a_batch_is_cut_among_the_ranks(settle):
     _, replies = await settle(handler, range(7))
     assert sorted(map(len, handler.asked)) == [3, 4]
     assert all(reply.kind is VerdictKind.ESTIMATED for reply in replies)
+
+
+async def test_a_group_for_which_there_are_no_longer_workers_enough_is_a_smaller_one(settle):
+    handler = Answering(MODEL.weights_sha256)
+    _, replies = await settle(handler, range(7), refused=3)
+    assert [len(each) for each in handler.asked] == [7]
+    assert len(replies) == 7
 
 
 async def test_an_item_that_kills_its_worker_is_found_and_all_others_are_answered(settle):

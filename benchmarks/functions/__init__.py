@@ -1,0 +1,1 @@
+"""Functions: what a billed second of a worker gives, and whether the money adds up."""

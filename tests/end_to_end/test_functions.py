@@ -1,0 +1,126 @@
+"""A run whose workers are functions: all that goes wrong there, and the money of it.
+
+Asynchronous and in this process, because what the platform does to a call must be in our hands.
+"""
+
+import asyncio
+import sqlite3
+
+import pytest
+
+from benchmarks.functions.nights import PRICE, function, invoice, settings, through_functions
+from dispatcher.demo import render_night
+from dispatcher.errors import LaneStopped, SettingsError
+from dispatcher.ledger.prices import price
+from dispatcher.platform.api import FunctionPlatform
+from dispatcher.platform.troubles import Troubles
+from dispatcher.service import follow, prepare
+from dispatcher.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory):
+    path = tmp_path_factory.mktemp("night") / "night.sqlite"
+    render_night(path, galaxies=240, seed=7)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+
+
+def night_events(path):
+    with sqlite3.connect(path) as db:
+        found = db.execute("SELECT * FROM events").fetchall()
+    db.close()
+    return found
+
+
+@pytest.fixture
+async def platform():
+    made = FunctionPlatform(function(concurrency=1), Troubles())
+    await made.start()
+    yield made
+    await made.close()
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+async def test_every_image_is_settled_once_and_the_ledger_is_the_bill(ranks, night, tmp_path):
+    troubles = Troubles(ranks, cold=0.1, throttled=0.1, broken=0.1, hangs=0.0, killed=0.1 / ranks)
+    seen = await through_functions(night, tmp_path, ranks, troubles, items=16, slots=ranks)
+    assert seen.balanced
+    assert seen.received == len(night_events(night))
+    assert seen.by_status["ok"] + seen.by_status.get("out_of_domain", 0) == 240
+    assert seen.invocations >= 16
+    assert seen.ledger == seen.invoice > 0
+    assert (seen.outstanding, seen.leased) == (0, 0)
+
+
+async def test_a_hanging_function_is_stopped_paid_and_asked_again(night, tmp_path):
+    troubles = Troubles(3, hangs=0.1)
+    seen = await through_functions(night, tmp_path, 1, troubles, items=60, timeout_s=3.0)
+    assert seen.balanced
+    assert seen.by_status["ok"] >= 238
+    assert seen.ledger == seen.invoice
+    assert seen.longest_ms >= 3000
+
+
+async def test_a_role_that_is_revoked_stops_the_lane_and_frees_the_money(night, tmp_path, platform):
+    chosen = settings(platform, 1, 16)
+    async with prepare(str(night), tmp_path, chosen) as run:
+        running = asyncio.create_task(follow(run, asyncio.Event()))
+        while not platform.bills:
+            await asyncio.sleep(0.01)
+        platform.revoked = True
+        with pytest.raises(LaneStopped, match=r"AccessDenied.*give the dispatcher's role"):
+            await running
+    ledger = run.pipeline.scheduler.ledger
+    assert ledger.outstanding == 0
+    assert ledger.spent.total() == invoice(platform.bills, price(PRICE))
+    with sqlite3.connect(tmp_path / "results.sqlite") as db:
+        (answered,) = db.execute("SELECT count(*) FROM results WHERE status = 'ok'").fetchone()
+    db.close()
+    assert 0 < answered < 240
+    platform.revoked = False
+    async with prepare(str(night), tmp_path, chosen) as run:
+        await follow(run, asyncio.Event())
+        assert run.totals().balanced
+    with sqlite3.connect(tmp_path / "results.sqlite") as db:
+        (answered,) = db.execute("SELECT count(*) FROM results WHERE status = 'ok'").fetchone()
+    db.close()
+    assert answered >= 238
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "words"),
+    [
+        ("functions", "alias", "dead", "ResourceNotFoundException"),
+        ("functions", "account", "123456789012", "is of account 000000000000"),
+        ("spend", "memory_mb", 512, "has 1769 MB"),
+        ("spend", "price", "local", "costs money"),
+        ("spend", "price", "aws-lambda/us-east-1/arm64", "is for x86_64"),
+        ("aws", "region", "us-east-2", "spend.price is for us-east-1"),
+        ("workers", "deadline_s", 5, "may take 10 s"),
+        ("batch", "items", 1000, "functions.bucket"),
+        ("functions", "weights", "bucket", "needs functions.bucket"),
+    ],
+)
+async def test_what_does_not_fit_the_function_does_not_start(
+    section, key, value, words, night, tmp_path, platform
+):
+    given = settings(platform, 1, 16).model_dump(mode="json", exclude_unset=True)
+    given.setdefault(section, {})[key] = value
+    with pytest.raises(SettingsError, match=words):
+        async with prepare(str(night), tmp_path, Settings(**given)):
+            pass
+    assert platform.bills == []
+
+
+async def test_groups_on_other_machines_need_an_address_to_meet_at(night, tmp_path, platform):
+    given = settings(platform, 2, 16).model_dump(mode="json", exclude_unset=True)
+    given["functions"]["endpoint"] = platform.url.replace("127.0.0.1", "localhost")
+    with pytest.raises(SettingsError, match=r"workers.rendezvous.*workers.ranks = 1"):
+        async with prepare(str(night), tmp_path, Settings(**given)):
+            pass
