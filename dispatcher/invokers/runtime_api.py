@@ -68,7 +68,7 @@ class FunctionProcess:
     _port: int = 0
     _process: asyncio.subprocess.Process | None = None
     _watch: asyncio.Task[None] | None = None
-    _next: asyncio.Queue[_Invocation] = field(default_factory=lambda: asyncio.Queue(1))
+    _next: asyncio.Queue[_Invocation | None] = field(default_factory=lambda: asyncio.Queue(1))
     _current: _Invocation | None = None
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -209,9 +209,14 @@ class FunctionProcess:
             # when their last batch is written.
             start_new_session=True,
         )
-        self._watch = asyncio.create_task(self._follow(self._process, self._ended))
+        self._watch = asyncio.create_task(self._follow(self._process, self._ended, self._next))
 
-    async def _follow(self, process: asyncio.subprocess.Process, ended: asyncio.Event) -> None:
+    async def _follow(
+        self,
+        process: asyncio.subprocess.Process,
+        ended: asyncio.Event,
+        queue: asyncio.Queue[_Invocation | None],
+    ) -> None:
         """Read what the process prints, so that it never blocks, until it ends."""
         limit = asyncio.create_task(self._limit(process, ended)) if self.memory_mb else None
         async for line in _lines(process.stdout):
@@ -219,6 +224,8 @@ class FunctionProcess:
         await process.wait()
         self._ready.clear()
         ended.set()
+        with suppress(asyncio.QueueFull):
+            queue.put_nowait(None)  # who waited for its next invocation waits for nothing
         if limit:
             await limit
         if self._current and not self._current.answer.done():
@@ -270,6 +277,8 @@ class FunctionProcess:
         # A mark that is still in the pipe belongs to the invocation before.
         await asyncio.sleep(_PIPE_S)
         invocation = await queue.get()
+        if invocation is None:
+            return web.Response(status=410)
         self._taken = invocation
         return web.Response(
             body=invocation.payload,
