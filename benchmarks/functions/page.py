@@ -42,7 +42,7 @@ _BOOKS: Final = """
 Largest difference: {error} pico-dollars. Reservations left open: {left}. Every event settled once:
 {once}.
 """
-_GROUPS: Final = """Functions that carry no weights and have them from a bucket. In a group, one rank
+_GROUPS: Final = """Functions that carry no weights and have them from a bucket. In a group one rank
 reads them and gives them to the others, and the root gathers all verdicts; alone, each reads for
 itself. 160 stamps a rank.
 """

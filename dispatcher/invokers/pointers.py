@@ -28,6 +28,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from dispatcher.errors import Refused, Throttled
 from dispatcher.invokers.lambda_errors import refusal
 
+PAYLOADS: Final = "payloads/"
+WEIGHTS: Final = "weights/"
 _GOOD_S: Final = 900  # of an address: the longest that a function may run
 _log = structlog.get_logger()
 
@@ -56,12 +58,22 @@ class Pointers:
         Raises:
             ClientError: the bucket is not there, or not ours.
         """
-        config = AioConfig(signature_version="s3v4", retries={"total_max_attempts": 3})
-        made = get_session().create_client("s3", config=config, **self.client)
-        self._s3 = await self._stack.enter_async_context(made)
-        await self._s3.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
+        await self.connect()
+        payloads = f"{self.prefix}{PAYLOADS}"
+        await self._s3.list_objects_v2(Bucket=self.bucket, Prefix=payloads, MaxKeys=1)
         if self.weights:
             await self._keep_weights(self.weights)
+
+    async def connect(self) -> None:
+        """Make the client; nothing is asked yet."""
+        config = AioConfig(
+            signature_version="s3v4",
+            retries={"total_max_attempts": 3},
+            # Else an address that is signed leads to a server that sends elsewhere.
+            s3={"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"},
+        )
+        made = get_session().create_client("s3", config=config, **self.client)
+        self._s3 = await self._stack.enter_async_context(made)
 
     async def close(self) -> None:
         """Hang up."""
@@ -75,7 +87,7 @@ class Pointers:
             Refused: the bucket does not take them; a person must mend something.
             Throttled: it does not answer now.
         """
-        key = f"{self.prefix}payloads/{self.run}/{next(self._numbers)}"
+        key = f"{self.prefix}{PAYLOADS}{self.run}/{next(self._numbers)}"
         large = [each for each in payloads if len(each) > limit]
         url = await self._put(key, large)
         starts = iter(itertools.accumulate(map(len, large), initial=0))
@@ -91,13 +103,14 @@ class Pointers:
         try:
             body = io.BytesIO(b"".join(payloads))
             await self._s3.put_object(Bucket=self.bucket, Key=key, Body=body)
-            return await self._signed(key)
+            return await self.signed(key)
         except ClientError as error:
             raise Refused(refusal(error)) from error
         except (BotoCoreError, OSError) as error:
             raise Throttled(f"the bucket {self.bucket} does not answer: {error}") from error
 
-    async def _signed(self, key: str) -> str:
+    async def signed(self, key: str) -> str:
+        """An address of an object that anybody can read for some minutes."""
         where = {"Bucket": self.bucket, "Key": key}
         url: str = await self._s3.generate_presigned_url(
             "get_object", Params=where, ExpiresIn=_GOOD_S
@@ -110,7 +123,7 @@ class Pointers:
             return {}
         until, address = self._address
         if time.monotonic() > until:
-            address["url"] = await self._signed(self._weights_key(address["sha256"]))
+            address["url"] = await self.signed(self._weights_key(address["sha256"]))
             self._address = (time.monotonic() + _GOOD_S / 3, address)
         return {"weights_at": dict(address)}
 
@@ -124,7 +137,7 @@ class Pointers:
         self._address = (-math.inf, {"start": 0, "length": len(raw), "sha256": sha256})
 
     def _weights_key(self, sha256: str) -> str:
-        return f"{self.prefix}weights/{sha256}.safetensors"
+        return f"{self.prefix}{WEIGHTS}{sha256}.safetensors"
 
     async def _forget(self, key: str) -> None:
         try:
