@@ -71,7 +71,7 @@ def follow(
                 waiting = until_empty(run.pipeline.queue, run.pipeline.scheduler.ledger)
                 beside.add(asyncio.create_task(_then(waiting, spent, stopping)))
             try:
-                with metrics.serve(run, settings.metrics.port):
+                with metrics.serve(run, settings.metrics.port, settings.metrics.host):
                     await service.follow(run, stopping)
             finally:
                 for each in beside:

@@ -192,11 +192,11 @@ class RunCollector:
 
 
 @contextmanager
-def serve(run: Run, port: int) -> Iterator[None]:
-    """Answer at http://127.0.0.1:`port`/metrics while the context lasts; 0 does not.
+def serve(run: Run, port: int, host: str = "127.0.0.1") -> Iterator[None]:
+    """Answer at http://`host`:`port`/metrics while the context lasts; port 0 does not.
 
     Raises:
-        SettingsError: the port is taken.
+        SettingsError: the port is taken, or the address is none of this machine's.
     """
     if not port:
         yield
@@ -204,10 +204,10 @@ def serve(run: Run, port: int) -> Iterator[None]:
     registry = CollectorRegistry()
     registry.register(RunCollector(run))
     try:
-        server, thread = start_http_server(port, "127.0.0.1", registry)
+        server, thread = start_http_server(port, host, registry)
     except OSError as error:
         raise SettingsError(
-            f"metrics.port {port} cannot be used ({error.strerror}): choose another"
+            f"metrics.port {port} on {host} cannot be used ({error.strerror}): choose another"
         ) from error
     try:
         yield

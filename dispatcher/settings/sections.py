@@ -414,6 +414,9 @@ class Guard(Section):
 class Metrics(Section):
     """For Prometheus."""
 
-    port: int = Field(
-        0, ge=0, le=65535, description="port on 127.0.0.1 that answers /metrics; 0: none does"
+    port: int = Field(0, ge=0, le=65535, description="port that answers /metrics; 0: none does")
+    host: str = Field(
+        "127.0.0.1",
+        description="address it is on; in a container, where only the network around it can reach "
+        "that, 0.0.0.0",
     )
