@@ -8,6 +8,7 @@ from dispatcher.access import aws_client
 from dispatcher.errors import SettingsError
 from dispatcher.invokers import Invoker
 from dispatcher.invokers.aws_lambda import Deployed, LambdaInvoker
+from dispatcher.invokers.cluster import DaskInvoker
 from dispatcher.invokers.local import LocalInvoker
 from dispatcher.invokers.pointers import Pointers
 from dispatcher.settings import Settings
@@ -33,11 +34,11 @@ def workforce(settings: Settings, run_id: str) -> Invoker:
         )
     if engine == "lambda":
         return _functions(settings, run_id)
-    from dispatcher.invokers.dask import DaskInvoker  # late: an extra
-
     if settings.dask.scheduler is None:
         raise SettingsError('workers.engine = "dask" needs dask.scheduler')
-    return DaskInvoker(settings.dask.scheduler, settings.workers.count, _environment(settings))
+    # A path of this machine means nothing there: a shipped model is known by its name.
+    named = {**_environment(settings), "LOOKBACK_WEIGHTS": settings.workers.weights}
+    return DaskInvoker(settings.dask.scheduler, settings.workers.count, named)
 
 
 def _here(settings: Settings) -> bool:
@@ -49,8 +50,8 @@ def _here(settings: Settings) -> bool:
 def _functions(settings: Settings, run_id: str) -> LambdaInvoker:
     if settings.functions.bucket is None and settings.batch.items > ITEMS_PER_INVOCATION:
         raise SettingsError(
-            f"batch.items is {settings.batch.items}: {ITEMS_PER_INVOCATION} fit into an invocation, "
-            "set functions.bucket for larger ones"
+            f"batch.items is {settings.batch.items}: {ITEMS_PER_INVOCATION} fit into an "
+            "invocation, set functions.bucket for larger ones"
         )
     given, (region, architecture) = settings.functions, _place(settings)
     deployed = Deployed(

@@ -9,6 +9,7 @@ import pytest
 import structlog
 from nat import missing as missing_for_networks
 from parts.aws import ministack
+from parts.dask import cluster
 from parts.kafka import noida
 from parts.kafka import tansu as tansu_broker
 from parts.postgres import postgres as postgres_cluster
@@ -112,6 +113,19 @@ def aws(tmp_path_factory) -> str:
     server = ministack(tmp_path_factory.mktemp("aws"))
     with _given("LOOKBACK_TEST_AWS") or _address(server, "http://") as at:
         yield at
+
+
+@pytest.fixture(scope="session")
+def _dask():
+    with cluster() as made:
+        yield made
+
+
+@pytest.fixture
+def dask(_dask) -> str:
+    """Address of the scheduler of a cluster with two worker processes, also after a kill."""
+    _dask.wait_for_workers(2, timeout=60)
+    return _dask.scheduler_address
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from dispatcher.ledger.accounts import Window
 from dispatcher.ledger.money import pico
 
-
 ITEMS_PER_INVOCATION = 160
 """Items whose pixels, in base64, fit into the 6 MB of a function's invocation, with some room."""
 

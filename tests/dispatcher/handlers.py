@@ -17,6 +17,9 @@ def handler(event, context):
     for each in range(event.get("from", 0), event.get("to", 0), event.get("step", 1)):
         print(f"lookback at {each}", flush=True)
     deed = event.get("deed", "echo")
+    if "tally" in event:
+        with Path(event["tally"]).open("a") as file:
+            file.write("begun\n")
     if deed in DEADLY:
         DEADLY[deed](event)
     if deed == "sleep":

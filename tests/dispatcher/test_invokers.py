@@ -13,12 +13,15 @@ from functions import on_a_platform
 
 from dispatcher.errors import FunctionError, TimedOut, WorkerLost
 from dispatcher.invokers import InlineInvoker, Slots
+from dispatcher.invokers.cluster import DaskInvoker
 from dispatcher.invokers.local import LocalInvoker
 
 HERE = Path(__file__).parent
+# Dask closes its threads and sockets when it likes to.
+pytestmark = pytest.mark.filterwarnings("default")
 
 
-@pytest.fixture(params=["inline", "local", "lambda"])
+@pytest.fixture(params=["inline", "local", "lambda", "dask"])
 async def invoker(request, monkeypatch):
     monkeypatch.syspath_prepend(str(HERE))
     async with AsyncExitStack() as stack:
@@ -28,6 +31,9 @@ async def invoker(request, monkeypatch):
             made = InlineInvoker(handlers.handler, slots=2)
         elif request.param == "local":
             made = LocalInvoker(2, {"PYTHONPATH": str(HERE)}, handler="handlers.handler")
+        elif request.param == "dask":
+            at = request.getfixturevalue("dask")
+            made = DaskInvoker(at, 2, handler="handlers.handler")
         else:
             made = await stack.enter_async_context(on_a_platform(timeout_s=1, concurrency=2))
         await made.open()
