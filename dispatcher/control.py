@@ -24,6 +24,7 @@ from dispatcher.ledger.ledger import Ledger
 from dispatcher.ledger.prices import Tariff, price
 from dispatcher.ledger.stores import open_store
 from dispatcher.settings import Settings
+from dispatcher.settings.sections import ITEMS_PER_INVOCATION
 from workers.wire import BYTES_PER_ITEM
 
 DURATIONS_FILE: Final = "durations.json"
@@ -115,7 +116,14 @@ def tariff_of(settings: Settings) -> Tariff:
             f"calls at the price {found.name} cost money, and no cap says where that ends: set "
             "spend.night_usd or spend.month_usd"
         )
-    return Tariff(found, given.memory_mb)
+    if settings.functions.bucket is None:
+        return Tariff(found, given.memory_mb)
+    if found.object_write is None or found.object_read is None:
+        raise SettingsError(
+            f"functions.bucket is set, and the price {found.name} does not say what a request to "
+            "it costs: add object_write and object_read to the price"
+        )
+    return Tariff(found, given.memory_mb, inline=ITEMS_PER_INVOCATION)
 
 
 def _ledger(settings: Settings, output: Path, clock: Clock) -> Ledger:

@@ -152,7 +152,10 @@ class Caller:
     def _cost(self, part: Part, reserved: int) -> int:
         if not _costs(part):
             return 0
-        return self.tariff.charge(part.bill.billed_ms) if part.bill else reserved
+        if part.bill is None:
+            return reserved
+        objects = self.tariff.objects(part.bill.writes, part.bill.reads)
+        return self.tariff.charge(part.bill.billed_ms) + objects
 
     def _learn(self, queue: Queue, parts: Sequence[Part]) -> float | None:
         """Teach the policy; returns measured to predicted duration, of the slowest rank."""

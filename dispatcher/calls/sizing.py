@@ -63,7 +63,7 @@ def quote(fit: Fit, tariff: Tariff, items: int, ranks: int, deadline_s: float) -
     expected_s = fit.predict(share) + fit.cold_share * fit.cold_s
     worst_s = deadline_s + fit.cold_s
     expected, reserve, worst = (
-        ranks * tariff.charge(math.ceil(1000 * seconds))
+        ranks * (tariff.charge(math.ceil(1000 * seconds)) + tariff.aside(share))
         for seconds in (expected_s, min(fit.p99_s(share), worst_s), worst_s)
     )
     return Quote(expected, max(expected, reserve), max(expected, worst))

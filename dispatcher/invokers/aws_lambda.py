@@ -13,7 +13,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
@@ -130,7 +130,8 @@ class LambdaInvoker:
         try:
             if self.pointers and any(len(each) > MAX_PAYLOAD for each in payloads):
                 async with self.pointers.kept(payloads, MAX_PAYLOAD) as sent:
-                    return await self._gang(sent, deadline_s, lost)
+                    answers = await self._gang(sent, deadline_s, lost)
+                return _with_objects(answers, [len(each) > MAX_PAYLOAD for each in payloads])
             return await self._gang(payloads, deadline_s, lost)
         except InvocationError as error:  # of the bucket: nothing has been invoked
             return [Answer(error, None) for _ in payloads]
@@ -196,6 +197,17 @@ class LambdaInvoker:
             said.append(f"is {found['State']}: {found.get('StateReason', 'no reason given')}")
         if said:
             raise SettingsError(f"the function {wanted.name}:{wanted.alias} {' and '.join(said)}")
+
+
+def _with_objects(answers: Sequence[Answer], large: Sequence[bool]) -> list[Answer]:
+    """The first large payload bears the one request that wrote them all."""
+    writer = large.index(True)
+    return [
+        replace(each, bill=replace(each.bill, writes=int(rank == writer), reads=int(read)))
+        if each.bill
+        else each
+        for rank, (each, read) in enumerate(zip(answers, large, strict=True))
+    ]
 
 
 def _why_not(error: ClientError) -> InvocationError:

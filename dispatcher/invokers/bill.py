@@ -28,7 +28,8 @@ class Bill:
     `billed_ms`: milliseconds, rounded up, start-up of a cold worker included; `init_ms`: that part.
     `max_memory_mb`: the most that the worker ever had, None if that is not known. `memory_mb`: what
     the function was given, None where that is no quantity. `certain`: the platform said it; False
-    where it is only what the worker measured.
+    where it is only what the worker measured. `writes`, `reads`: requests to the object store that
+    its payload took.
     """
 
     billed_ms: int
@@ -36,6 +37,8 @@ class Bill:
     max_memory_mb: int | None = None
     memory_mb: int | None = None
     certain: bool = True
+    writes: int = 0
+    reads: int = 0
 
     @classmethod
     def since(cls, started: float, init_s: float = 0.0, max_memory_mb: int | None = None) -> Bill:

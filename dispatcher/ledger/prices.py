@@ -15,11 +15,15 @@ from dispatcher.ledger.money import pico
 
 _FREE_STORAGE_MB: Final = 512
 _FIELDS: Final = frozenset({"gb_second", "request", "storage_gb_second", "source", "date"})
+_OF_OBJECTS: Final = frozenset({"object_write", "object_read"})
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What one platform charges, in pico-dollars."""
+    """What one platform charges, in pico-dollars.
+
+    `object_write`, `object_read`: a request to its object store; None where nobody has said.
+    """
 
     name: str
     gb_second: int
@@ -27,6 +31,8 @@ class Price:
     storage_gb_second: int
     source: str
     as_of: date
+    object_write: int | None = None
+    object_read: int | None = None
 
     @property
     def free(self) -> bool:
@@ -36,11 +42,15 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """A price for a function of a certain size. `memory_mb`, `storage_mb`: as it is configured."""
+    """A price for a function of a certain size. `memory_mb`, `storage_mb`: as it is configured.
+
+    `inline`: items that fit into an invocation; what is larger goes by the object store. None: all.
+    """
 
     price: Price
     memory_mb: int
     storage_mb: int = _FREE_STORAGE_MB
+    inline: int | None = None
 
     @property
     def per_ms(self) -> tuple[int, int]:
@@ -53,6 +63,14 @@ class Tariff:
         """Pico-dollars for one invocation of so many milliseconds, rounded up."""
         rate, of = self.per_ms
         return self.price.request - (-rate * billed_ms // of)
+
+    def objects(self, writes: int, reads: int) -> int:
+        """Pico-dollars for so many requests to the object store."""
+        return writes * (self.price.object_write or 0) + reads * (self.price.object_read or 0)
+
+    def aside(self, items: int) -> int:
+        """Pico-dollars that such a payload may cost beside its invocation."""
+        return self.objects(1, 1) if self.inline is not None and items > self.inline else 0
 
 
 def price(name: str, table: Path | None = None) -> Price:
@@ -111,14 +129,21 @@ def _price(name: str, value: Mapping[str, Any], where: str) -> Price:
             _rate(value["storage_gb_second"]),
             str(value["source"]),
             value["date"],
+            *(
+                _rate(value[key]) if key in value else None
+                for key in ("object_write", "object_read")
+            ),
         )
     except ValueError as error:
         raise SettingsError(f"{where}: the price {name} cannot be used: {error}") from error
 
 
 def _check(value: Mapping[str, Any]) -> None:
-    if value.keys() != _FIELDS:
-        raise ValueError(f"it has exactly {', '.join(sorted(_FIELDS))}")
+    if not _FIELDS <= value.keys() <= _FIELDS | _OF_OBJECTS:
+        raise ValueError(
+            f"it has exactly {', '.join(sorted(_FIELDS))}, and may have "
+            f"{' and '.join(sorted(_OF_OBJECTS))}"
+        )
     if type(value["date"]) is not date:
         raise ValueError("its date is no date")
 

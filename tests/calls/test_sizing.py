@@ -101,3 +101,11 @@ def test_ranks_that_are_given_are_kept(ranks):
     assert full(replace(PRIOR, largest=96), FREE, limits, Target(10)).ranks == ranks
     assert ranks_for(PRIOR, limits, Target(10), 50, 0) == ranks
     assert ranks_for(PRIOR, limits, Target(10), 1, 0) == 1
+
+
+def test_what_goes_by_the_object_store_has_its_requests_set_aside():
+    fit, beside = Fit(0.02, 0.003, 1.1, 1.2, 100, 400, 0.0, 0.0), replace(PAID, inline=160)
+    for items, ranks, requests in ((160, 1, 0), (161, 1, 1), (320, 2, 0), (640, 2, 2)):
+        plain, quoted = (quote(fit, each, items, ranks, 60.0) for each in (PAID, beside))
+        for part in ("expected", "reserve", "worst"):
+            assert getattr(quoted, part) - getattr(plain, part) == requests * 5_400_000

@@ -5,13 +5,18 @@ Asynchronous and in this process, because what the platform does to a call must 
 
 import asyncio
 import sqlite3
+from dataclasses import replace
+from uuid import uuid4
 
 import lookback
 import pytest
+from aiobotocore.session import get_session
+from parts.aws import ACCESS
 
 from benchmarks.functions.nights import PRICE, function, invoice, settings, through_functions
 from dispatcher.demo import render_night
 from dispatcher.errors import LaneStopped, SettingsError
+from dispatcher.ledger.money import pico
 from dispatcher.ledger.prices import price
 from dispatcher.platform.api import FunctionPlatform
 from dispatcher.platform.troubles import Troubles
@@ -153,3 +158,42 @@ async def test_wherever_the_workers_are_the_results_and_the_books_are_the_same(
             assert other["status"] == local["status"]
             # The last digits of a sum of floats depend on its company.
             assert other["z_median"] == pytest.approx(local["z_median"], abs=1e-3)
+
+
+async def test_a_batch_that_goes_by_address_costs_its_requests_too(night, tmp_path, aws):
+    name = f"payloads-{uuid4().hex[:8]}"
+    async with get_session().create_client("s3", endpoint_url=aws, **ACCESS) as client:
+        await client.create_bucket(Bucket=name)
+    allowed = {**function().environment, "LOOKBACK_PAYLOADS": f"{aws}/{name}/"}
+    platform = FunctionPlatform(replace(function(concurrency=1), environment=allowed), Troubles())
+    await platform.start()
+    given = settings(platform, 1, 400).model_dump(mode="json", exclude_unset=True)
+    given["functions"]["bucket"] = f"s3://{name}/night"
+    given["aws"] = {"endpoint": aws}
+    given["batch"]["max_bytes"] = 20_000_000
+    given["live"] = {"objective_s": 60}
+    try:
+        async with prepare(str(night), tmp_path, Settings(**given)) as run:
+            run.pipeline.queue.policy.durations.observe(400, 1.0)  # so that it dares as many
+            await follow(run, asyncio.Event())
+            assert run.totals().balanced
+            spent = run.pipeline.scheduler.ledger.spent.total()
+    finally:
+        await platform.close()
+    assert 1 <= len(platform.bills) <= 3
+    beside = spent - invoice(platform.bills, price(PRICE))
+    assert beside == pico("0.000005") + pico("0.0000004")
+
+
+async def test_a_price_that_does_not_know_the_bucket_does_not_start(night, tmp_path, platform):
+    table = tmp_path / "prices.toml"
+    table.write_text(
+        '[aws-lambda.us-east-1.x86_64]\ngb_second = "0.00001"\nrequest = "0.0000002"\n'
+        'storage_gb_second = "0"\nsource = "a contract"\ndate = 2026-01-01\n'
+    )
+    given = settings(platform, 1, 16).model_dump(mode="json", exclude_unset=True)
+    given["functions"]["bucket"] = "s3://payloads"
+    given["spend"]["prices"] = str(table)
+    with pytest.raises(SettingsError, match="add object_write and object_read"):
+        async with prepare(str(night), tmp_path, Settings(**given)):
+            pass
