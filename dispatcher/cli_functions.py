@@ -138,7 +138,7 @@ async def _client(settings: Settings) -> AsyncIterator[Any]:
             yield client
     except ClientError as error:
         raise SettingsError(refusal(error)) from error
-    except BotoCoreError as error:
+    except (BotoCoreError, ValueError) as error:
         raise SettingsError(f"{error}; {ADVICE}") from error
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+import structlog
 
 from dispatcher.calls.concurrency import Concurrency
 from dispatcher.calls.queue import Queue
@@ -16,6 +18,9 @@ from dispatcher.ledger.accounts import Purse, Reservation
 from dispatcher.ledger.ledger import Ledger
 from dispatcher.ledger.prices import Tariff
 from workers.wire import VerdictKind
+
+_IN_A_ROW: Final = 10
+_log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -37,6 +42,8 @@ class Caller:
     """Hedges that answered first."""
     tasks: asyncio.TaskGroup | None = None
     """Who waits for attempts that nobody else waits for any more."""
+    _refused: int = 0
+    """Calls in a row that the platform has refused."""
     _under_way: set[asyncio.Task[Replies]] = field(default_factory=set)
 
     async def ask(
@@ -116,8 +123,10 @@ class Caller:
         self, queue: Queue, asking: Asking, replies: Replies, reservation: Reservation
     ) -> None:
         parts, items = replies.parts, len(asking.questions)
-        if any(isinstance(part.lost, Throttled) for part in parts):
+        throttled = [part.lost for part in parts if isinstance(part.lost, Throttled)]
+        if throttled:
             self.concurrency.throttled()
+        self._tell_of_refusals(throttled, len(parts))
         if not any(_costs(part) for part in parts):
             self.ledger.release(reservation)
         else:
@@ -133,6 +142,22 @@ class Caller:
         for part in parts:
             if isinstance(part.lost, Refused):
                 raise LaneStopped(str(part.lost))
+
+    def _tell_of_refusals(self, throttled: Sequence[Throttled], ranks: int) -> None:
+        """One line when nothing but refusals comes back, and one when that is over."""
+        if len(throttled) < ranks:
+            if self._refused >= _IN_A_ROW:
+                _log.warning("the platform takes calls again", refused=self._refused)
+            self._refused = 0
+            return
+        self._refused += 1
+        if self._refused == _IN_A_ROW:
+            _log.warning(
+                "the platform refuses all calls, so nothing is answered",
+                refused=self._refused,
+                why=str(throttled[0]),
+                advice="see how many it may run: `lookback functions show` (0 is the kill switch)",
+            )
 
     def _note(
         self, queue: Queue, asking: Asking, replies: Replies, costs: Sequence[int], cost: int

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import lookback
 import pytest
+import structlog
 from aiobotocore.session import get_session
 from parts.aws import ACCESS
 
@@ -197,3 +198,28 @@ async def test_a_price_that_does_not_know_the_bucket_does_not_start(night, tmp_p
     with pytest.raises(SettingsError, match="add object_write and object_read"):
         async with prepare(str(night), tmp_path, Settings(**given)):
             pass
+
+
+async def test_the_kill_switch_is_told_in_one_line_and_so_is_its_end(night, tmp_path, platform):
+    chosen = settings(platform, 1, 60)
+    async with lambda_client(platform) as client, prepare(str(night), tmp_path, chosen) as run:
+        name = {"FunctionName": platform.function.name}
+        await client.put_function_concurrency(**name, ReservedConcurrentExecutions=0)
+        with structlog.testing.capture_logs() as lines:
+            running = asyncio.create_task(follow(run, asyncio.Event()))
+            while platform.throttles < 15:
+                await asyncio.sleep(0.05)
+            assert [each["event"] for each in lines] == [REFUSES]
+            assert "functions show" in lines[0]["advice"]
+            await client.put_function_concurrency(**name, ReservedConcurrentExecutions=1)
+            await running
+        assert [each["event"] for each in lines] == [REFUSES, "the platform takes calls again"]
+        assert run.totals().balanced
+
+
+REFUSES = "the platform refuses all calls, so nothing is answered"
+
+
+def lambda_client(platform):
+    at = {"endpoint_url": platform.url, "region_name": "us-east-1"}
+    return get_session().create_client("lambda", **at)
