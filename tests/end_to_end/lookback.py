@@ -1,10 +1,15 @@
 """Running `lookback` as its user does, and reading what it left."""
 
+import contextlib
+import io
 import json
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
+
+from dispatcher import cli
 
 LOOKBACK = (sys.executable, "-m", "dispatcher")
 
@@ -31,10 +36,34 @@ def call(*arguments, code=0, **options):
     return out, errors
 
 
-def figures(*arguments, code=0, **options):
-    """Run the command with --json and return the object."""
-    out, _ = call(*arguments, "--json", code=code, **options)
+def here(*arguments, code=0):
+    """`call`, in this process: for what starts no workers and is killed by nobody."""
+    out, errors, ended = io.StringIO(), io.StringIO(), 0
+    with (
+        mock.patch.object(sys, "argv", ["lookback", *map(str, arguments)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(errors),
+    ):
+        try:
+            cli.main()
+        except SystemExit as end:
+            ended = end.code
+    assert ended == code, (ended, out.getvalue(), errors.getvalue())
+    return out.getvalue(), errors.getvalue()
+
+
+def figures(*arguments, run=call, **options):
+    """Run the command with --json, by `call` or `here`, and return the object."""
+    out, _ = run(*arguments, "--json", **options)
     return json.loads(out.splitlines()[-1])
+
+
+def wait_until_said(process, words):
+    """Wait for a line on standard error of a started command; returns it."""
+    for line in process.stderr:
+        if words in line:
+            return line
+    raise AssertionError(f"it ended, and never said {words!r}")
 
 
 def results(output: Path):

@@ -1,5 +1,6 @@
 """What is wrong with the input is said in one line that says what to do, and the exit shows it."""
 
+import base64
 import json
 import zlib
 
@@ -8,6 +9,7 @@ import pytest
 
 from dispatcher.demo import one_band_alerts
 from ingest.codecs.notice import ImageAddress, InlineImage, NewImage
+from sinks.deadletters import DeadLetter
 from workers.training.render import render_galaxies
 
 
@@ -23,8 +25,8 @@ def bomb(gigabytes):
     return one * gigabytes
 
 
-def complaint(*arguments, code, **options):
-    _, errors = lookback.call(*arguments, code=code, **options)
+def complaint(*arguments, code, run=lookback.here):
+    _, errors = run(*arguments, code=code)
     lines = [line for line in errors.splitlines() if not line.startswith("{")]  # not the log
     (line,) = lines
     assert line.startswith("lookback: ")
@@ -64,6 +66,12 @@ def test_what_cannot_be_started_says_why(night, tmp_path, arguments, says):
     assert says in complaint(*given, code=2)
 
 
+def test_the_command_ends_as_it_does_in_this_process(tmp_path):
+    absent, output = tmp_path / "absent", tmp_path / "out"
+    given = {"code": 2, "run": lookback.call}
+    assert "absent does not exist" in complaint("run", absent, "--to", output, **given)
+
+
 PACKET = one_band_alerts(2, seed=1)[1]
 BAD = {
     "truncated.avro": (PACKET[:-300], "truncated"),
@@ -74,22 +82,32 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_an_event_that_cannot_be_read_says_why(tmp_path, name):
-    body, reason = BAD[name]
-    if body is None:
-        import base64
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory):
+    """A folder that holds nothing but them."""
+    folder = tmp_path_factory.mktemp("bad")
+    for name, (body, _) in BAD.items():
+        (folder / name).write_bytes(body or packed_bomb())
+    return folder
 
-        packed = base64.b64encode(bomb(10)).decode()  # ten gigabytes in ten megabytes
-        body = notice(InlineImage(encoding="fits", data=packed))
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / name).write_bytes(body)
-    assert f"dead letter, {reason}" in complaint("inspect", source, code=1)
-    line = complaint("run", source, "--to", tmp_path / "out", code=1)
-    assert "1 of 1 events became dead letters" in line
-    (letter,) = lookback.dead_letters(tmp_path / "out").values()
-    assert letter["reason"] == reason
+
+def packed_bomb():
+    packed = base64.b64encode(bomb(10)).decode()  # ten gigabytes in ten megabytes
+    return notice(InlineImage(encoding="fits", data=packed))
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_an_event_that_cannot_be_read_says_why(bad, tmp_path, name):
+    (tmp_path / name).symlink_to(bad / name)
+    assert f"dead letter, {BAD[name][1]}" in complaint("inspect", tmp_path, code=1)
+
+
+def test_a_run_keeps_every_event_that_cannot_be_read_and_says_how_many(bad, tmp_path):
+    line = complaint("run", bad, "--to", tmp_path, code=1, run=lookback.call)
+    assert f"{len(BAD)} of {len(BAD)} events became dead letters" in line
+    letters = map(DeadLetter.from_json, lookback.dead_letters(tmp_path).values())
+    kept = {letter.body: letter.reason for letter in letters}
+    assert kept == {(bad / name).read_bytes(): reason for name, (_, reason) in BAD.items()}
 
 
 def test_a_packed_stamp_that_is_a_bomb_costs_no_memory(tmp_path):
@@ -101,7 +119,8 @@ def test_a_packed_stamp_that_is_a_bomb_costs_no_memory(tmp_path):
     source.write_bytes(notice(ImageAddress(url=str(tmp_path / "stamp.fits"))) + b"\n")
     settings = tmp_path / "lookback.toml"
     settings.write_text(f'[ingest]\nallow = ["{tmp_path}"]\n')
-    assert "too_large" in complaint("inspect", source, "--settings", settings, code=1)
+    given = "inspect", source, "--settings", settings
+    assert "too_large" in complaint(*given, code=1, run=lookback.call)
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 3 << 20  # KiB
 
 

@@ -25,6 +25,10 @@ def ran(night, tmp_path_factory):
     return night, output, settings, summary
 
 
+def reconcile(night, output, *options, **how):
+    return lookback.figures("reconcile", night, "--to", output, *options, run=lookback.here, **how)
+
+
 def test_the_books_balance_and_every_galaxy_has_a_redshift(ran):
     _, _, _, summary = ran
     books = summary["books"]
@@ -72,7 +76,7 @@ def test_reconcile_proves_it_from_source_and_sinks_alone(ran):
     night, output, settings, summary = ran
     (output / "state.sqlite").rename(output / "state.aside")
     try:
-        proof = lookback.figures("reconcile", night, "--to", output, "--settings", settings)
+        proof = reconcile(night, output, "--settings", settings)
     finally:
         (output / "state.aside").rename(output / "state.sqlite")
     assert proof["findings"] == []
@@ -89,7 +93,7 @@ def test_reconcile_names_what_is_wrong(ran, what, tmp_path):
     key = json.loads(lines[7])["result_id"]
     changed = lines[:7] + lines[8:] if what == "missing" else [*lines, lines[7]]
     (tmp_path / "results.jsonl").write_text("".join(changed))
-    proof = lookback.figures("reconcile", night, "--to", tmp_path, "--settings", settings, code=1)
+    proof = reconcile(night, tmp_path, "--settings", settings, code=1)
     (finding,) = proof["findings"]
     assert finding["what"] == what
     if what == "doubled":
@@ -145,7 +149,7 @@ def test_an_interrupt_finishes_what_is_under_way(night, tmp_path):
     assert books["balanced"]
     assert books["in_flight"] == 0
     lookback.figures("run", night, "--to", tmp_path)
-    proof = lookback.figures("reconcile", night, "--to", tmp_path)
+    proof = reconcile(night, tmp_path)
     assert proof["findings"] == []
     assert proof["books"]["written"] == 240
 

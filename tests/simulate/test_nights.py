@@ -112,7 +112,7 @@ def test_a_poisoned_item_is_found_and_its_neighbours_are_answered():
 
 
 def test_a_hedge_halves_the_tail_for_little_money():
-    stream = arrivals.steady(300, 600, draw())
+    stream = arrivals.steady(300, 400, draw())
     platform = Platform(straggle=0.01, keep_warm_s=1e6)
     plain = simulate(Scenario(stream, platform, hedge=0.0, objective_s=3))
     hedged = simulate(Scenario(stream, platform, objective_s=3))
@@ -122,7 +122,7 @@ def test_a_hedge_halves_the_tail_for_little_money():
 
 
 def test_live_is_first_and_a_replay_takes_what_is_left():
-    live = arrivals.visits(3, 5000, draw())
+    live = arrivals.visits(2, 5000, draw())
     old = arrivals.Arrivals(np.array([0.0]), np.array([10_000_000]))
     platform = Platform(concurrency=20)
     alone = simulate(Scenario(live, platform, objective_s=10))

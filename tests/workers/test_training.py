@@ -99,7 +99,7 @@ def test_the_masked_autoencoder_learns_to_redraw():
     masked = MaskedAutoencoder(AstroMAE(), 0.75)
     optimizer = torch.optim.AdamW(masked.parameters(), lr=1e-3)
     losses = []
-    for _ in range(30):
+    for _ in range(20):
         loss = masked(images)
         optimizer.zero_grad()
         loss.backward()
