@@ -7,20 +7,18 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from aiobotocore.session import get_session
-from botocore.exceptions import BotoCoreError, ClientError
 
 from dispatcher import settings as settings_module
 from dispatcher.errors import SettingsError
-from dispatcher.invokers.lambda_errors import ADVICE, refusal
-from dispatcher.platform.api import FunctionPlatform
-from dispatcher.platform.function import Function
 from dispatcher.settings import Settings
 from dispatcher.workforce import invoke_client
 from workers.weights import find
+
+if TYPE_CHECKING:
+    from dispatcher.platform.api import FunctionPlatform
 
 app = typer.Typer(no_args_is_help=True, help="The functions: look at them, stop them, let them go.")
 
@@ -84,6 +82,9 @@ def platform(
 
     Example: lookback platform --port 9001 --concurrency 2
     """
+    from dispatcher.platform.api import FunctionPlatform
+    from dispatcher.platform.function import Function
+
     carried = "none" if weights == "none" else str(find(weights or None).resolve())
     function = Function(
         memory_mb=memory_mb,
@@ -133,6 +134,12 @@ async def _reserve(settings: Settings, concurrency: int) -> dict[str, Any]:
 @asynccontextmanager
 async def _client(settings: Settings) -> AsyncIterator[Any]:
     """A client whose errors say what to do."""
+    # Late, as all that takes its time to load: no other command needs it.
+    from aiobotocore.session import get_session
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from dispatcher.invokers.lambda_errors import ADVICE, refusal
+
     try:
         async with get_session().create_client("lambda", **invoke_client(settings)) as client:
             yield client

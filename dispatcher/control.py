@@ -38,6 +38,7 @@ def open_scheduler(
     clock: Clock,
     model: str,
     jitter: random.Random | None = None,
+    ledger: Ledger | None = None,
 ) -> tuple[Scheduler, Durations]:
     """The scheduler of a run, and what it knows of durations (kept in `output`, per `model`).
 
@@ -46,7 +47,7 @@ def open_scheduler(
             cannot be used.
     """
     tariff = tariff_of(settings)
-    ledger = _ledger(settings, output, clock)
+    ledger = ledger or open_ledger(settings, output, clock)
     jitter = jitter or random.Random()  # noqa: S311 - nothing secret
     scheduler = build_scheduler(settings, groups, ledger, tariff, clock, jitter)
     return scheduler, _known_durations(output / DURATIONS_FILE, _key(model, settings))
@@ -126,7 +127,12 @@ def tariff_of(settings: Settings) -> Tariff:
     return Tariff(found, given.memory_mb, inline=ITEMS_PER_INVOCATION)
 
 
-def _ledger(settings: Settings, output: Path, clock: Clock) -> Ledger:
+def open_ledger(settings: Settings, output: Path, clock: Clock) -> Ledger:
+    """The ledger of a run; its store is asked for nothing yet.
+
+    Raises:
+        SettingsError: nothing keeps a ledger at that address.
+    """
     given = settings.spend
     store = open_store(given.ledger, output, given.budget, given.noon_utc_h)
     # The same folder is the same dispatcher, also after a crash.

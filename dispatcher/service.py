@@ -16,7 +16,13 @@ from dispatcher.books import Totals
 from dispatcher.checkpoint import LIVE, REPLAY, Checkpoint
 from dispatcher.clock import Clock, SystemClock
 from dispatcher.conclusions import Clerk
-from dispatcher.control import keep_durations, open_queue, open_scheduler, tariff_of
+from dispatcher.control import (
+    keep_durations,
+    open_ledger,
+    open_queue,
+    open_scheduler,
+    tariff_of,
+)
 from dispatcher.credit import Credit
 from dispatcher.destinations import open_letters, open_writer
 from dispatcher.folder import only_writer
@@ -100,14 +106,19 @@ async def prepare(
         else:
             checkpoint.claim(source.name, where(location))
         clerk = Clerk(run_id, model, clock, tense, again.redriven if again else {})
+        # Before the workers: what a person has to mend should not wait for their start.
+        intake = _open_intake(stack, settings, checkpoint, clerk)
+        ledger = open_ledger(settings, output, clock)
         groups = await _open_groups(stack, invoker, settings, model, run_id)
-        scheduler, durations = open_scheduler(settings, groups, output, clock, model.key)
+        scheduler, durations = open_scheduler(
+            settings, groups, output, clock, model.key, ledger=ledger
+        )
         stack.callback(keep_durations, durations, settings, output, model.key)
         purse = Purse.REPLAY if replaying else Purse.LIVE
         queue = open_queue(scheduler, durations, settings, purse, lane_name)
         night = Night(clock)  # begins when the workers are there
         pipeline = Pipeline(
-            intake=_open_intake(stack, settings, checkpoint, clerk),
+            intake=intake,
             queue=queue,
             scheduler=scheduler,
             writer=writer,

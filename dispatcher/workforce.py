@@ -1,19 +1,23 @@
-"""Whom a run has work done by: the invoker that its settings ask for."""
+"""Whom a run has work done by: the invoker that its settings ask for.
+
+The invokers are loaded when they are asked for: aiobotocore alone takes half a second.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dispatcher.access import aws_client
 from dispatcher.errors import SettingsError
 from dispatcher.invokers import Invoker
-from dispatcher.invokers.aws_lambda import Deployed, LambdaInvoker
-from dispatcher.invokers.cluster import DaskInvoker
 from dispatcher.invokers.local import LocalInvoker
-from dispatcher.invokers.pointers import Pointers
 from dispatcher.settings import Settings
 from dispatcher.settings.sections import ITEMS_PER_INVOCATION
 from workers.weights import find
+
+if TYPE_CHECKING:
+    from dispatcher.invokers.aws_lambda import LambdaInvoker
+    from dispatcher.invokers.pointers import Pointers
 
 _PRICES: Final = "aws-lambda/"  # then region and architecture
 
@@ -36,6 +40,8 @@ def workforce(settings: Settings, run_id: str) -> Invoker:
         return _functions(settings, run_id)
     if settings.dask.scheduler is None:
         raise SettingsError('workers.engine = "dask" needs dask.scheduler')
+    from dispatcher.invokers.cluster import DaskInvoker
+
     # A path of this machine means nothing there: a shipped model is known by its name.
     named = {**_environment(settings), "LOOKBACK_WEIGHTS": settings.workers.weights}
     return DaskInvoker(settings.dask.scheduler, settings.workers.count, named)
@@ -53,6 +59,8 @@ def _functions(settings: Settings, run_id: str) -> LambdaInvoker:
             f"batch.items is {settings.batch.items}: {ITEMS_PER_INVOCATION} fit into an "
             "invocation, set functions.bucket for larger ones"
         )
+    from dispatcher.invokers.aws_lambda import Deployed, LambdaInvoker
+
     given, (region, architecture) = settings.functions, _place(settings)
     deployed = Deployed(
         given.name,
@@ -104,6 +112,8 @@ def _pointers(settings: Settings, run_id: str) -> Pointers | None:
         if given.weights == "bucket":
             raise SettingsError('functions.weights = "bucket" needs functions.bucket')
         return None
+    from dispatcher.invokers.pointers import Pointers
+
     bucket, _, folder = given.bucket.removeprefix("s3://").partition("/")
     prefix = f"{folder.rstrip('/')}/" if folder else ""
     weights = find(settings.workers.weights) if given.weights == "bucket" else None

@@ -35,6 +35,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 import fmi
 from workers import payload
@@ -162,12 +163,19 @@ def _shared(ranks: fmi.Communicator, job: Mapping[str, Any], stop_at: float) -> 
     if all(have):
         return known.get(wanted)
     giver = have.index(True) if any(have) else 0
+    raw: Any = None
     if ranks.rank == giver:
-        model = _fetched(job, stop_at)
-        ranks.bcast(np.fromfile(model.path, np.uint8), root=giver)
-        return model
-    raw = ranks.bcast(root=giver)
+        # Given on before it is loaded, which takes longest: all do that at the same time.
+        raw = _bytes(job, stop_at)
+    raw = ranks.bcast(raw, root=giver)
     return known.get(wanted) if wanted in known else known.learn(memoryview(raw), wanted)
+
+
+def _bytes(job: Mapping[str, Any], stop_at: float) -> NDArray[np.uint8]:
+    wanted, known = job["weights_sha256"], shelf()
+    if wanted in known:
+        return np.fromfile(known.get(wanted).path, np.uint8)
+    return np.frombuffer(payload.read(job["weights_at"], _left(stop_at)), np.uint8)
 
 
 def _fetched(job: Mapping[str, Any], stop_at: float) -> Model:

@@ -27,11 +27,6 @@ class Environments:
     _processes: dict[str, FunctionProcess] = field(default_factory=dict)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
-    @property
-    def warm(self) -> int:
-        """How many wait for work."""
-        return len(self._idle)
-
     async def take(self, *, cold: bool = False) -> FunctionProcess | None:
         """One for an invocation, a warm one if there is one; None if `limit` are busy.
 

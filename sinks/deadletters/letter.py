@@ -40,7 +40,13 @@ _CODES: Final = {
         "unreadable",
     ),
     ErrorClass.NOT_FOR_US: ("address_refused", "unknown_format"),
-    ErrorClass.TRANSIENT: ("throttled", "tried_in_vain", "unknown_schema"),
+    ErrorClass.TRANSIENT: (
+        "platform_failed",
+        "refused",
+        "throttled",
+        "tried_in_vain",
+        "unknown_schema",
+    ),
     ErrorClass.POISON: (
         "bad_input",
         "function_error",

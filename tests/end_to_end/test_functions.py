@@ -4,6 +4,7 @@ Asynchronous and in this process, because what the platform does to a call must 
 """
 
 import asyncio
+import json
 import sqlite3
 from dataclasses import replace
 from uuid import uuid4
@@ -12,6 +13,7 @@ import lookback
 import pytest
 import structlog
 from aiobotocore.session import get_session
+from functions import a_platform, invoker_of
 from parts.aws import ACCESS
 
 from benchmarks.functions.nights import PRICE, function, invoice, settings, through_functions
@@ -23,6 +25,9 @@ from dispatcher.platform.api import FunctionPlatform
 from dispatcher.platform.troubles import Troubles
 from dispatcher.service import follow, prepare
 from dispatcher.settings import Settings
+from workers.training.render import render_galaxies
+from workers.weights import identify
+from workers.wire import Item, VerdictKind, decode_verdicts, encode_items
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +103,34 @@ async def test_a_role_that_is_revoked_stops_the_lane_and_frees_the_money(night, 
         (answered,) = db.execute("SELECT count(*) FROM results WHERE status = 'ok'").fetchone()
     db.close()
     assert answered >= 238
+
+
+async def test_a_function_gives_back_what_it_has_before_its_time_is_out():
+    """One item after the other, and more of them than the time suffices for."""
+    made = replace(function(concurrency=1), timeout_s=1.0)
+    async with a_platform(made) as platform:
+        invoker = invoker_of(platform, slots=1)
+        await invoker.open()
+        galaxies = render_galaxies(16, 3, size=32)
+        items = [
+            Item(f"item-{n}", galaxies.images[n % 16], galaxies.magnitudes[n % 16])
+            for n in range(220)
+        ]
+        event = {"job": {"weights_sha256": identify("galaxies").sha256}, "careful": True}
+        warm, all_of_them = (
+            json.dumps({**event, "partition": encode_items(some)}).encode()
+            for some in (items[:1], items)
+        )
+        await invoker.invoke([warm], 30)
+        (answer,) = await invoker.invoke([all_of_them], 30)
+        await invoker.close()
+    verdicts = decode_verdicts(json.loads(answer.result)["verdicts"])
+    kinds = [each.kind for each in verdicts]
+    done = kinds.index(VerdictKind.TRY_AGAIN)
+    assert len(kinds) == 220
+    assert 0 < done < 220
+    assert set(kinds[done:]) == {VerdictKind.TRY_AGAIN}
+    assert answer.bill.billed_ms < 1000
 
 
 @pytest.mark.parametrize(

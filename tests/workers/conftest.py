@@ -10,7 +10,7 @@ from workers.transform import InputTransform
 from workers.weights import Config, save
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def one_thread():
     # As in a function; the last bits of a result depend on the number of threads.
     before = torch.get_num_threads()
