@@ -158,12 +158,12 @@ def shares_of(settings: Settings) -> dict[Purse, float]:
 
 
 def _limits(settings: Settings, slots: int) -> Limits:
-    given = settings.workers
+    given, ranks = settings.workers, settings.ranks()
     return Limits(
         items=min(settings.batch.items, settings.batch.max_bytes // BYTES_PER_ITEM),
         time_s=given.deadline_s,
-        ranks=min(given.ranks or slots, slots),
-        exact_ranks=given.ranks > 0,
+        ranks=min(ranks or slots, slots),
+        exact_ranks=ranks > 0,
     )
 
 

@@ -31,7 +31,7 @@ def workforce(settings: Settings, run_id: str) -> Invoker:
     engine = settings.workers.engine
     if engine == "local":
         return LocalInvoker(settings.workers.count, _environment(settings))
-    if settings.workers.ranks != 1 and settings.workers.rendezvous is None and not _here(settings):
+    if settings.ranks() != 1 and settings.workers.rendezvous is None and not _here(settings):
         raise SettingsError(
             "workers on other machines cannot meet as groups: set workers.rendezvous to an address "
             "that reaches this machine from there, or workers.ranks = 1"

@@ -79,6 +79,14 @@ class Settings(BaseSettings):
         purses = {each.value: getattr(self, each.value).windows() for each in Purse}
         return {TOTAL: self.spend.windows(), **purses}
 
+    def ranks(self) -> int:
+        """Workers that share a batch; 0: as few as the objective of the lane allows."""
+        if self.workers.ranks is not None:
+            return self.workers.ranks
+        if self.workers.engine == "local":
+            return 2
+        return 0 if self.workers.rendezvous else 1
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -178,11 +178,12 @@ class Workers(Section):
         description="host:port at which workers on other machines reach this one, to meet as a "
         "group; its port is listened at (unset: workers of this machine only)",
     )
-    ranks: int = Field(
-        2,
+    ranks: int | None = Field(
+        None,
         ge=0,
         description="workers that share one batch as a group (never more than `count`); 0: as few "
-        "as the objective of the lane allows, each more is money",
+        "as the objective of the lane allows, each more is money (unset: 2 on this machine; "
+        "elsewhere 0 with `rendezvous`, else 1)",
     )
     deadline_s: float = Field(
         60.0, gt=0, description="seconds one invocation may take before its worker is stopped"
