@@ -19,8 +19,9 @@ from dispatcher.errors import SettingsError
 from dispatcher.ledger.prices import Tariff, price
 from dispatcher.plan import Choice, Plan, curve
 from dispatcher.plan import plot as draw
+from dispatcher.settings.sections import ITEMS_PER_INVOCATION
 
-_LIMIT: Final = 160
+_MOST_ITEMS: Final = 4096
 _MEMORY_MB: Final = (128, 10240)
 _MOST_RANKS: Final = 1024
 _MOST: Final = 1e9
@@ -36,7 +37,13 @@ def plan(
     price_name: Annotated[
         str, typer.Option("--price", help="A name of the price table.")
     ] = "aws-lambda/us-east-1/x86_64",
+    prices: Annotated[
+        Path | None, typer.Option(help="A price table of your own, as spend.prices.")
+    ] = None,
     memory: Annotated[int, typer.Option(help="MB of the function.")] = 1769,
+    items: Annotated[
+        int, typer.Option(help="Items for one worker at most; over 160 they go by a bucket.")
+    ] = ITEMS_PER_INVOCATION,
     ranks: Annotated[int, typer.Option(help="Workers that share a batch.")] = 1,
     deadline: Annotated[float, typer.Option(help="Seconds a call may take.")] = 60.0,
     durations: Annotated[
@@ -55,8 +62,9 @@ def plan(
     _check("--deadline", [deadline], 0.1, _MOST)
     _check("--memory", [memory], *_MEMORY_MB)
     _check("--ranks", [ranks], 1, _MOST_RANKS)
-    tariff = Tariff(price(price_name), memory)
-    limits = Limits(_LIMIT, deadline, ranks, exact_ranks=True)
+    _check("--items", [items], 1, _MOST_ITEMS)
+    tariff = Tariff(price(price_name, prices), memory, inline=ITEMS_PER_INVOCATION)
+    limits = Limits(items, deadline, ranks, exact_ranks=True)
     fit = _known(durations, f"{price_name} {memory} MB")
     plans = [curve(fit, tariff, limits, *each) for each in product(rate, objectives)]
     if plot:

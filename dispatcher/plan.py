@@ -12,7 +12,7 @@ from dispatcher.calls.sizing import Limits, Target
 from dispatcher.ledger.money import DOLLAR
 from dispatcher.ledger.prices import Tariff
 
-_SIZES: Final = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 160)
+_SIZES: Final = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 160, 256, 512, 1024, 2048)
 _MS: Final = 1000
 
 

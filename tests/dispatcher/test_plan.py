@@ -95,6 +95,26 @@ def test_ranks_make_it_sooner_and_dearer():
     assert shared[-1]["items"] == 4 * alone[-1]["items"]
 
 
+def test_larger_batches_pay_for_their_way_through_a_bucket():
+    choices, _ = ask("--rate", 5000, "--items", 1000)
+    cost = {each["items"]: each["usd_per_million"] for each in choices}
+    assert max(cost) == 1000
+    assert cost[256] > cost[160], "a request to write and one to read"
+    assert cost[1000] < cost[256]
+
+
+def test_a_price_of_ones_own(tmp_path):
+    table = tmp_path / "prices.toml"
+    table.write_text(
+        '[centre]\ngb_second = "0.00002"\nrequest = "0"\nstorage_gb_second = "0"\n'
+        'source = "a contract"\ndate = 2026-01-01\n'
+    )
+    given = "--rate", 270, "--price", "centre"
+    _, chosen = ask(*given, "--prices", table)
+    assert chosen["usd_per_million"] > 0
+    assert "is not known" in str(invoke(*given).exception)
+
+
 def test_what_is_free_costs_nothing_and_larger_batches_still_waste_less():
     choices, _ = ask("--rate", 270, "--price", "local")
     assert {each["usd_per_million"] for each in choices} == {0}
