@@ -22,6 +22,7 @@ from rich.console import Console
 from dispatcher import logs
 from dispatcher import settings as settings_module
 from dispatcher.cli_deadletters import app as deadletters_app
+from dispatcher.cli_doctor import doctor
 from dispatcher.cli_functions import app as functions_app
 from dispatcher.cli_functions import platform
 from dispatcher.cli_ledger import app as ledger_app
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.add_typer(deadletters_app, name="deadletters")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(functions_app, name="functions")
+app.command()(doctor)
 app.command()(plan)
 app.command()(platform)
 app.command()(replay)

@@ -57,8 +57,8 @@ class TopicArchive:
             SourceError: none lets us in; there is no such topic or partition.
         """
         consumer = self._new_consumer()
-        known = await connect(consumer, self._servers, self._client, _OPEN_S)
         try:
+            known = await connect(consumer, self._servers, self._client, _OPEN_S)
             keys = self._keys(consumer, known)
             lows, highs = await consumer.beginning_offsets(keys), await consumer.end_offsets(keys)
             firsts = await _at(consumer, span.from_time, lows, highs)
