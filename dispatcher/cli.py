@@ -29,8 +29,9 @@ from dispatcher.cli_ledger import app as ledger_app
 from dispatcher.cli_plan import plan
 from dispatcher.cli_replay import replay
 from dispatcher.cli_simulate import simulate
-from dispatcher.errors import DispatcherError, LaneStopped, LedgerUnavailable
+from dispatcher.errors import DispatcherError, LaneStopped, LedgerUnavailable, SettingsError
 from dispatcher.following import follow
+from dispatcher.settings.commented import Place, commented
 from ingest.errors import IngestError, SourceUnavailable
 from sinks.errors import SinkError, SinkUnavailable
 from workers.errors import WorkerError
@@ -344,6 +345,27 @@ def import_weights(
 def settings() -> None:
     """List every setting with its default, unit and meaning."""
     typer.echo(settings_module.reference(), nl=False)
+
+
+@app.command()
+def init(
+    place: Annotated[Place, typer.Argument(help="Where it is to run.")] = Place.LAPTOP,
+    to: Annotated[Path, typer.Option("--to", help="File to write; never one that exists.")] = Path(
+        "lookback.toml"
+    ),
+) -> None:
+    """Write a settings file with every setting explained, for a laptop, one host or the cloud.
+
+    Example: lookback init host --to /etc/lookback/lookback.toml
+    """
+    try:
+        with to.open("x") as file:
+            file.write(commented(place))
+    except OSError as error:
+        raise SettingsError(
+            f"{to} cannot be written ({error.strerror}): --to names another"
+        ) from error
+    typer.echo(f"written: {to}; `lookback doctor --settings {to}` says what is still missing")
 
 
 def _print_tree(fields: dict[str, Any], indent: int = 0) -> None:

@@ -133,7 +133,7 @@ def _refuse_unknown_variables() -> None:
     known = {
         f"LOOKBACK_{section}__{key}".upper()
         for section, field in Settings.model_fields.items()
-        for key in _section_of(field.annotation).model_fields
+        for key in section_of(field.annotation).model_fields
     }
     for variable in os.environ:
         if variable.startswith(_FOR_TESTS) or variable in known | _OTHER_VARIABLES:
@@ -145,7 +145,12 @@ def _refuse_unknown_variables() -> None:
             )
 
 
-def _section_of(annotation: Any) -> type[BaseModel]:
+def section_of(annotation: Any) -> type[BaseModel]:
+    """The model of a section, from the annotation of its field.
+
+    Raises:
+        TypeError: it is none.
+    """
     if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         raise TypeError(f"{annotation} is not a section of settings")
     return annotation
@@ -169,13 +174,14 @@ def reference() -> str:
     """All settings as a Markdown table: key, default, meaning. `docs/settings.md` is this."""
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     for section, field in Settings.model_fields.items():
-        for key, each in _section_of(field.annotation).model_fields.items():
-            default = "cores" if each.default_factory else _toml(each.default)
+        for key, each in section_of(field.annotation).model_fields.items():
+            default = "cores" if each.default_factory else toml(each.default)
             lines.append(f"| `{section}.{key}` | `{default}` | {each.description} |")
     return "\n".join(lines) + "\n"
 
 
-def _toml(value: Any) -> str:
+def toml(value: Any) -> str:
+    """A value as it stands in a settings file."""
     if value is None:
         return "unset"
     if isinstance(value, bool):
