@@ -116,16 +116,16 @@ def aws(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
-def _dask():
-    with cluster() as made:
+def _dask(tmp_path_factory):
+    with cluster(tmp_path_factory.mktemp("dask")) as made:
         yield made
 
 
 @pytest.fixture
 def dask(_dask) -> str:
     """Address of the scheduler of a cluster with two worker processes, also after a kill."""
-    _dask.wait_for_workers(2, timeout=60)
-    return _dask.scheduler_address
+    _dask.wait()
+    return _dask.address
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,8 @@ def test_what_is_ill_is_said_and_the_rest_is_looked_at_all_the_same(examined, te
     assert len(found) >= 8
 
 
-def test_a_source_that_is_not_there(examined, tmp_path):
+def test_a_source_that_is_not_there(examined, tmp_path, monkeypatch):
+    monkeypatch.setattr("ingest.sources.kafka.archive._OPEN_S", 2.0)
     found = examined(source=tmp_path / "absent", code=1)
     assert "does not exist" in found[f"source {tmp_path / 'absent'}"]["what"]
     away = "kafka://127.0.0.1:9/alerts"

@@ -194,9 +194,9 @@ def test_a_measurement_finds_what_the_network_is():
     for network in networks(4):
         costs, *others = on_all(4, network, calibrate)
         assert others == [costs] * 3
-        # A wait for 0.3 ms takes some tenths longer on a busy machine.
+        # A wait for 0.3 ms takes some tenths longer on a busy machine, and a transfer a half.
         assert network.latency_s <= costs.latency_s <= network.latency_s + 1e-3
-        assert costs.byte_s == pytest.approx(network.byte_s, rel=0.25)
+        assert 0.75 * network.byte_s <= costs.byte_s <= 1.5 * network.byte_s
         if network.shared_byte_s:
             assert costs.shared_byte_s == pytest.approx(network.shared_byte_s, rel=0.5)
         else:  # no more than all ranks together need

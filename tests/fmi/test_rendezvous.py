@@ -372,7 +372,7 @@ async def test_a_restart_is_tolerated_when_only_some_have_heard_where_the_others
             say(self, message)
 
     monkeypatch.setattr(Visitor, "answer", answer)
-    waiting = asyncio.create_task(in_threads(*all_of(first.address, "g", 3, token)))
+    waiting = asyncio.create_task(in_threads(*all_of(first.address, "g", 3, token, 15.0)))
     await until(lambda: heard)
     await first.close()
     monkeypatch.setattr(Visitor, "answer", say)
