@@ -28,6 +28,7 @@ from dispatcher.errors import (
     FunctionError,
     InvocationError,
     PlatformFailed,
+    Refused,
     SettingsError,
     TimedOut,
     WorkerLost,
@@ -40,6 +41,7 @@ from dispatcher.invokers.local import HANDLER
 _CONNECT_S: Final = 10.0
 _LOOK_S: Final = 0.25  # between two looks at whether a worker is still there
 _RESTART_S: Final = 60.0
+_REPLACE_S: Final = 120.0  # then the seat is free again, and who takes it is told
 
 _log = structlog.get_logger()
 
@@ -67,7 +69,8 @@ class DaskInvoker:
         """Connect, and have the workers load the handler.
 
         Raises:
-            SettingsError: there is no scheduler, no worker, or no handler on them.
+            SettingsError: there is no scheduler, no worker, a worker without a nanny, or no handler
+                on them.
         """
         try:
             from distributed import Client
@@ -85,9 +88,16 @@ class DaskInvoker:
             raise SettingsError(
                 f"no Dask scheduler at {self.scheduler} ({_line(error)}): check dask.scheduler"
             ) from error
-        there = sorted(await self._workers())
-        if not there:
+        workers = await self._workers()
+        if not workers:
             raise SettingsError(f"the Dask cluster {self.scheduler} has no workers: start some")
+        for seat, said in workers.items():
+            if not said.get("nanny"):
+                raise SettingsError(
+                    f"the worker {seat} has no nanny, so a handler that hangs could not be "
+                    "stopped: start the workers of the cluster with --nanny"
+                )
+        there = sorted(workers)
         self._seats = there[: self.slots]
         self.slots = len(self._seats)
         self._free, self._known = Slots(self.slots), set(self._seats)
@@ -117,6 +127,7 @@ class DaskInvoker:
     async def _call(self, seat: str, payload: bytes, deadline_s: float) -> Answer:
         key, started = f"lookback-{self._run}-{next(self._numbers)}", time.monotonic()
         try:
+            await self._look_at(seat)
             future = self._client.submit(
                 answer,
                 key,
@@ -130,9 +141,12 @@ class DaskInvoker:
                 retries=0,
             )
             said = await self._said(future, seat, deadline_s)
-        except InvocationError as error:
+        except BaseException as error:
+            # A cancelled one, too: its handler still runs there.
             self._replace(seat)
-            return Answer(error, Bill.since(started))
+            if isinstance(error, InvocationError):
+                return Answer(error, Bill.since(started))
+            raise
         self._seats.append(seat)
         await self._free.give_back(1)
         result = said.result if said.error is None else _failed(said)
@@ -164,23 +178,36 @@ class DaskInvoker:
         except (OSError, TimeoutError):
             pass  # the scheduler is away, and knows nothing of it when it is back
 
+    async def _look_at(self, seat: str) -> None:
+        """Whether it is there to be asked: else an item would be blamed for a worker long dead."""
+        if seat not in await self._workers():
+            raise PlatformFailed(f"the worker {seat} had left before it was asked")
+
     async def _gone(self, seat: str) -> None:
         """Returns when the worker is no longer there. Dask alone would wait for it for ever."""
         while seat in await self._workers():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(_LOOK_S)
 
-    async def _workers(self) -> set[str]:
-        """Addresses of all that there are.
+    async def _workers(self) -> Mapping[str, Any]:
+        """All that there are by their addresses, and what the scheduler says of each.
 
         Raises:
             PlatformFailed: the scheduler does not answer.
+            Refused: it was away for so long that Dask has given up on it.
         """
+        # A client that has given up knows no scheduler; while it does so it raises RuntimeError.
+        if self._client.scheduler is None:
+            raise Refused(
+                f"the Dask scheduler {self.scheduler} was away for more than {_CONNECT_S:g} s: "
+                "start the cluster again, then Lookback"
+            )
         try:
             async with asyncio.timeout(_CONNECT_S):
                 found = await self._client.scheduler.identity(n_workers=-1)
-        except (OSError, TimeoutError) as error:
+        except (OSError, RuntimeError, TimeoutError) as error:
             raise PlatformFailed(f"the scheduler does not answer: {_line(error)}") from error
-        return set(found["workers"])
+        workers: Mapping[str, Any] = found["workers"]
+        return workers
 
     async def _prepare(self, seat: str) -> None:
         arguments = dict(self.environment), self.handler
@@ -198,23 +225,30 @@ class DaskInvoker:
         task.add_done_callback(self._replacing.discard)
 
     async def _find_another(self, seat: str) -> None:
-        """End a process that hangs; its nanny starts another, which takes the seat."""
+        """Free the seat again, with another worker on it.
+
+        If there is none it is freed as it is. Who takes it is told so: nobody waits for ever.
+        """
+        found = seat
         try:
-            if seat in await self._workers():
-                await self._client.restart_workers(
-                    [seat], timeout=_RESTART_S, raise_for_error=False
-                )
-            self._known.discard(seat)
-            while not (fresh := await self._workers() - self._known):  # noqa: ASYNC110
-                await asyncio.sleep(_LOOK_S)
-            found = min(fresh)
-            self._known.add(found)
-            await self._prepare(found)
-        except (InvocationError, SettingsError, OSError) as error:
-            _log.warning("a worker of the cluster is not replaced", worker=seat, error=str(error))
-            return
+            async with asyncio.timeout(_REPLACE_S):
+                found = await self._another(seat)
+        except (InvocationError, SettingsError, OSError, ValueError) as error:
+            _log.warning("a worker is not replaced", worker=seat, error=_line(error))
         self._seats.append(found)
         await self._free.give_back(1)
+
+    async def _another(self, seat: str) -> str:
+        """End a process that hangs; its nanny starts another, which takes the seat."""
+        if seat in await self._workers():
+            await self._client.restart_workers([seat], timeout=_RESTART_S, raise_for_error=False)
+        self._known.discard(seat)
+        while not (fresh := (await self._workers()).keys() - self._known):  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
+        found = min(fresh)
+        self._known.add(found)
+        await self._prepare(found)
+        return found
 
 
 def _result(result: asyncio.Future[Said]) -> Said:

@@ -2,12 +2,24 @@
 
 import asyncio
 import json
+import os
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from distributed import LocalCluster
+from parts.process import Server, running
 
-from dispatcher.errors import FunctionError, SettingsError, TimedOut, WorkerLost
+from dispatcher.errors import (
+    FunctionError,
+    PlatformFailed,
+    Refused,
+    SettingsError,
+    TimedOut,
+    WorkerLost,
+)
 from dispatcher.invokers.cluster import DaskInvoker
 from fmi.meeting.rendezvous import Rendezvous
 from workers.weights import identify
@@ -122,6 +134,87 @@ async def test_a_cluster_is_not_stopped_by_who_leaves_it(dask):
         await made.open()
         assert made.slots == 1
         assert numbers(await results(made, deed(n=7))) == [7]
+        await made.close()
+
+
+async def test_no_item_is_blamed_for_a_worker_that_had_died_before(invoker):
+    for answer in await results(invoker, deed(n=0), deed(n=1)):
+        os.kill(json.loads(answer)["pid"], 9)
+    seats = set(invoker._seats)
+    async with asyncio.timeout(10):
+        while seats & set(await invoker._workers()):
+            await asyncio.sleep(0.02)
+    dead = await results(invoker, deed(n=0), deed(n=1))
+    assert [type(each) for each in dead] == [PlatformFailed, PlatformFailed]
+    assert numbers(await results(invoker, deed(n=2), deed(n=3))) == [2, 3]
+
+
+async def test_a_gang_that_is_cancelled_gives_its_seats_back(invoker):
+    gang = asyncio.create_task(results(invoker, deed(deed="sleep", seconds=60), deed(n=1)))
+    await asyncio.sleep(0.2)
+    gang.cancel()
+    await asyncio.gather(gang, return_exceptions=True)
+    async with asyncio.timeout(20):
+        assert numbers(await results(invoker, deed(n=2), deed(n=3))) == [2, 3]
+
+
+async def test_without_its_scheduler_nobody_waits_for_ever(monkeypatch):
+    monkeypatch.setattr("dispatcher.invokers.cluster._CONNECT_S", 1.0)
+    with running(Server(scheduler)) as center, running(Server(worker_of(center))):
+        made = await opened(f"tcp://{center.address}")
+        asyncio.get_running_loop().call_later(0.3, center.kill)
+        (lost,) = await results(made, deed(deed="sleep", seconds=30), deadline_s=30)
+        assert isinstance(lost, PlatformFailed)
+        async with asyncio.timeout(10):
+            while not isinstance(lost, Refused):  # Dask hopes for a while
+                (lost,) = await results(made, deed(n=1))
+                assert not lost.blames_items
+        assert "start the cluster again" in str(lost)
+        await made.close()
+
+
+def scheduler(port):
+    module = "distributed.cli.dask_scheduler"
+    return [
+        sys.executable,
+        "-m",
+        module,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--no-dashboard",
+    ]
+
+
+def worker_of(center):
+    where = f"{Path(__file__).parent}{os.pathsep}{Path(__file__).parents[2]}"
+    module = ["-m", "distributed.cli.dask_worker", f"tcp://{center.address}", "--nthreads", "1"]
+    return lambda port: [
+        *("env", f"PYTHONPATH={where}", sys.executable, *module),
+        *("--host", "127.0.0.1", "--nanny-port", str(port), "--no-dashboard"),
+    ]
+
+
+async def opened(at):
+    """Its worker needs a moment to arrive."""
+    async with asyncio.timeout(20):
+        while True:
+            made = DaskInvoker(at, 1, handler="handlers.handler")
+            try:
+                await made.open()
+            except SettingsError:
+                await made.close()
+                await asyncio.sleep(0.1)
+            else:
+                return made
+
+
+async def test_workers_without_a_nanny_are_refused():
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as threads:
+        made = DaskInvoker(threads.scheduler_address, 1, handler="handlers.handler")
+        with pytest.raises(SettingsError, match="no nanny"):
+            await made.open()
         await made.close()
 
 
