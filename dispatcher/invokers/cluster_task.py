@@ -12,10 +12,10 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from dispatcher.invokers import Context
+from dispatcher.invokers.memory import memory_mb
 
 _MARK = re.compile(r"^lookback at (\d+)$", re.MULTILINE)
 _begun: set[str] = set()
@@ -72,7 +72,7 @@ def answer(key: str, payload: bytes, deadline_s: float, handler: str) -> Said:
         result,
         math.ceil(1000 * (time.monotonic() - started)),
         0,
-        _most_memory_mb(),
+        memory_mb("self", "VmHWM"),
         error,
         message,
         int(marks[-1]) if marks else None,
@@ -83,12 +83,3 @@ def _load(handler: str) -> Callable[[Any, Any], Any]:
     module, _, name = handler.rpartition(".")
     found: Callable[[Any, Any], Any] = getattr(importlib.import_module(module), name)
     return found
-
-
-def _most_memory_mb() -> int | None:
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    found = re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
-    return math.ceil(int(found[1]) / 1024) if found else None

@@ -9,16 +9,13 @@ reports to `POST .../runtime/init/error`. One port per process: who asks is who 
 from __future__ import annotations
 
 import asyncio
-import math
 import os
-import re
 import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -27,6 +24,7 @@ from aiohttp import web
 from dispatcher.errors import FunctionError, InvocationError, TimedOut, WorkerLost
 from dispatcher.invokers import Answer
 from dispatcher.invokers.bill import Bill
+from dispatcher.invokers.memory import memory_mb
 
 _PREFIX: Final = "/2018-06-01/runtime"
 _MAX_ANSWER: Final = 6 * 1024 * 1024  # Lambda's own limit for a synchronous response
@@ -137,7 +135,7 @@ class FunctionProcess:
         except InvocationError as error:
             result = error
         if self.pid:
-            self._peak_mb = _memory_mb(self.pid, "VmHWM") or self._peak_mb
+            self._peak_mb = memory_mb(self.pid, "VmHWM") or self._peak_mb
         return Answer(result, Bill.since(started, init_s, self._peak_mb))
 
     async def _answer(self, payload: bytes, deadline_s: float) -> bytes:
@@ -236,7 +234,7 @@ class FunctionProcess:
     async def _limit(self, process: asyncio.subprocess.Process, ended: asyncio.Event) -> None:
         """Kill the process when it has more memory than it may."""
         while not ended.is_set():
-            self._peak_mb = _memory_mb(process.pid, "VmRSS") or self._peak_mb
+            self._peak_mb = memory_mb(process.pid, "VmRSS") or self._peak_mb
             if self.memory_mb and (self._peak_mb or 0) > self.memory_mb:
                 self._too_large = True
                 with suppress(ProcessLookupError):
@@ -335,16 +333,6 @@ async def _lines(stream: asyncio.StreamReader | None) -> AsyncIterator[bytes]:
         if not line:
             return
         yield line
-
-
-def _memory_mb(pid: int, which: str) -> int | None:
-    """Memory of a process, VmRSS now or VmHWM the most ever, where there is a /proc that tells."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return None
-    found = re.search(rf"^{which}:\s*(\d+) kB$", status, re.MULTILINE)
-    return math.ceil(int(found[1]) / 1024) if found else None
 
 
 def _error_message(body: bytes) -> str:

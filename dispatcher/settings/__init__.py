@@ -20,6 +20,7 @@ from pydantic_settings import (
 
 from dispatcher.errors import SettingsError
 from dispatcher.ledger.accounts import TOTAL, Caps, Purse
+from dispatcher.settings.money import Guard, Hedge, Live, Poison, Replay, Retry, Spend
 from dispatcher.settings.sections import (
     Aws,
     Batch,
@@ -27,18 +28,11 @@ from dispatcher.settings.sections import (
     DeadLetters,
     Flow,
     Functions,
-    Guard,
-    Hedge,
     Ingest,
     Kafka,
     KafkaOut,
-    Live,
     Metrics,
-    Poison,
-    Replay,
-    Retry,
     Sinks,
-    Spend,
     Sqs,
     Workers,
 )

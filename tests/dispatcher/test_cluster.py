@@ -1,4 +1,4 @@
-"""Workers of a Dask cluster: each task once, on a worker of its own; what becomes of lost ones."""
+"""What is special about a Dask cluster; what it shares with all invokers is in test_invokers."""
 
 import asyncio
 import json
@@ -63,12 +63,6 @@ async def test_an_error_in_one_does_not_hide_the_other(invoker):
     assert isinstance(bad, FunctionError)
     assert (bad.kind, bad.reached) == ("ValueError", 64)
     assert numbers([good]) == [1]
-
-
-async def test_a_gang_gets_all_its_seats_at_once(invoker):
-    gangs = [results(invoker, deed(deed="sleep", seconds=0.05), deed(n=n)) for n in range(4)]
-    answers = await asyncio.gather(*gangs)
-    assert numbers(gang[1] for gang in answers) == [0, 1, 2, 3]
 
 
 async def test_a_late_one_is_stopped_with_its_process_and_replaced(invoker):
