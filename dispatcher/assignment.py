@@ -20,5 +20,6 @@ class Assignment:
     partition: Partition
     tracker: Tracker
     page: Page
+    lane: str
     ours: bool = True
     dirty: bool = False

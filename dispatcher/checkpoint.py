@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from dispatcher.errors import LaneStopped, SettingsError
+from dispatcher.errors import LaneStopped, NoRoomForState, SettingsError
 from dispatcher.tracker import REMEMBERED
 from ingest.events import Partition, Position
 from ingest.progress import Progress
@@ -134,6 +134,7 @@ class Checkpoint:
         """Store progress and all keys answered since the last commit, in one transaction.
 
         Raises:
+            NoRoomForState: the disk is full; the same may be committed again.
             LaneStopped: the file cannot be written.
         """
         # The keys stay in `_uncommitted` until they are on disk: `first_seen` may be asked
@@ -163,6 +164,8 @@ class Checkpoint:
                 self._store_acknowledged(progress)
                 self._store_seen(seen)
         except sqlite3.Error as error:
+            if "is full" in str(error):
+                raise NoRoomForState(f"the state file {self._path}: {error}; make room") from error
             raise LaneStopped(
                 f"the state file {self._path} cannot be written ({error}): "
                 "make room or mend the disk, then run again; nothing is lost"

@@ -30,7 +30,7 @@ from dispatcher.cli_plan import plan
 from dispatcher.cli_replay import replay
 from dispatcher.cli_simulate import simulate
 from dispatcher.errors import DispatcherError, LaneStopped, LedgerUnavailable, SettingsError
-from dispatcher.following import follow
+from dispatcher.following import Shown, follow
 from dispatcher.settings.commented import Place, commented
 from ingest.errors import IngestError, SourceUnavailable
 from sinks.errors import SinkError, SinkUnavailable
@@ -56,6 +56,9 @@ SettingsFile = Annotated[
 ]
 Output = Annotated[Path, typer.Option("--to", help="Folder for results, dead letters and state.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Stay = Annotated[
+    bool, typer.Option("--stay", help="Keep the status page up after the end, until Ctrl-C.")
+]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the night into this PNG file.")]
 Source = Annotated[
     str,
@@ -68,7 +71,7 @@ Source = Annotated[
 
 def main() -> None:
     """Entry point: errors that a person can mend are one line, not a traceback."""
-    logs.configure(json_lines=not sys.stderr.isatty())
+    logs.configure()
     try:
         app()
     except LaneStopped as error:
@@ -81,10 +84,12 @@ def main() -> None:
         _complain(f"{error}; the same command goes on once it is back", 1)
     except (DispatcherError, IngestError, SinkError, WorkerError) as error:
         _complain(str(error), 2)
+    finally:
+        sys.excepthook = logs.uncaught  # typer has put one of its own there
 
 
 def _complain(error: str, code: int) -> NoReturn:
-    print(f"lookback: {' '.join(error.split())}", file=sys.stderr)
+    print(f"lookback: {logs.redacted(' '.join(error.split()))}", file=sys.stderr)
     raise SystemExit(code)
 
 
@@ -110,6 +115,7 @@ def run(
     to: Output = Path("lookback-out"),
     settings: SettingsFile = None,
     plot: Plot = None,
+    stay: Stay = False,
     as_json: AsJson = False,
 ) -> None:
     """Follow a source to its end and write a redshift for every image.
@@ -119,7 +125,8 @@ def run(
 
     Example: lookback run night-of-alerts/ --to results/ --plot night.png
     """
-    follow(source, to, settings_module.load(settings), plot=plot, as_json=as_json)
+    shown = Shown(plot, as_json, stay, settings_file=settings)
+    follow(source, to, settings_module.load(settings), shown)
 
 
 @app.command()
@@ -128,6 +135,7 @@ def demo(
     events: Annotated[int, typer.Option(help="Galaxies to render.", min=1)] = 360,
     seed: Annotated[int, typer.Option(help="The same seed renders the same night.")] = 20261123,
     plot: Plot = None,
+    stay: Stay = False,
     as_json: AsJson = False,
 ) -> None:
     """Render a small SIMULATED night and run it: redshifts in a minute, nothing to prepare.
@@ -144,7 +152,7 @@ def demo(
     # Rendering is no part of a start: a real night is there already.
     began = time.time()
     given = settings_module.load(None)
-    follow(str(archive), to, given, plot=plot, as_json=as_json, tense="test", began=began)
+    follow(str(archive), to, given, Shown(plot, as_json, stay, began), tense="test")
 
 
 @app.command()

@@ -18,7 +18,7 @@ from dispatcher.deadletters import Selection
 from dispatcher.deadletters_view import describe, show_letter, show_listing
 from dispatcher.destinations import open_letters
 from dispatcher.folder import only_writer
-from dispatcher.following import follow
+from dispatcher.following import Shown, follow
 from sinks.deadletters import DeadLetter, DeadLetterSink, ErrorClass
 
 app = typer.Typer(no_args_is_help=True, help="List, show, redrive or discard dead letters.")
@@ -102,7 +102,8 @@ def redrive(
             return letter.error_class is not ErrorClass.POISON
         return letter in selection
 
-    follow(None, to, settings_module.load(settings), redrive=wanted, as_json=as_json)
+    given = settings_module.load(settings)
+    follow(None, to, given, Shown(as_json=as_json), redrive=wanted)
 
 
 @app.command()

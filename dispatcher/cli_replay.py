@@ -127,7 +127,7 @@ def _run(
     as_json: bool,
 ) -> None:
     from dispatcher.folder import only_writer
-    from dispatcher.following import follow
+    from dispatcher.following import Shown, follow
     from dispatcher.replay import Replay, resume
     from dispatcher.replay.purse import with_purse
     from ingest.sources.rated import RatedSource
@@ -143,7 +143,7 @@ def _run(
         wanted.location,
         into,
         settings if purse_usd is None else with_purse(settings, purse_usd),
-        as_json=as_json,
+        Shown(as_json=as_json),
         replay=Replay(
             RatedSource(source, rate, time.monotonic) if rate else source,
             plan,

@@ -32,11 +32,11 @@ class ManualClock:
     """A clock that stands still until told otherwise: the twin for tests."""
 
     def __init__(self, start: float = 0.0) -> None:
-        self._seconds = start
+        self._seconds, self._set = start, 0.0
 
     def now(self) -> float:
-        """Seconds set so far."""
-        return self._seconds
+        """Seconds set so far, and what a person has set the clock to."""
+        return self._seconds + self._set
 
     def monotonic(self) -> float:
         """Seconds set so far."""
@@ -45,3 +45,7 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         """Let `seconds` pass."""
         self._seconds += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock; `monotonic` does not notice."""
+        self._set += seconds

@@ -6,7 +6,6 @@ every row says the same things in the same words.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -34,6 +33,10 @@ class Conclusion:
     errand: Errand
     outcome: Outcome
     row: ResultRecord | DeadLetter | None = None
+    stamp: Stamp | None = None
+    """What the model saw, where it was asked."""
+    pz: str | None = None
+    """Sketch of p(z), where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Clerk:
     model: ModelIdentity
     clock: Clock
     tense: str = "current"
-    redriven: Mapping[Position, int] = field(default_factory=dict)
+    redriven: dict[Position, int] = field(default_factory=dict)
 
     def passed_over(self, errand: Errand, outcome: Outcome) -> Conclusion:
         """A duplicate or filtered event."""
@@ -76,7 +79,7 @@ class Clerk:
                 reason=reply.reason,
                 **_cost(question),
             )
-            return Conclusion(errand, Outcome.NOT_APPLICABLE, record)
+            return Conclusion(errand, Outcome.NOT_APPLICABLE, record, question.stamp)
         record = self._record(
             errand,
             event,
@@ -86,7 +89,7 @@ class Clerk:
             **_cost(question),
             **_redshift(reply.estimate),
         )
-        return Conclusion(errand, Outcome.WRITTEN, record)
+        return Conclusion(errand, Outcome.WRITTEN, record, question.stamp, reply.estimate.pz)
 
     def _dead(
         self,

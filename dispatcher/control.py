@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -186,4 +187,5 @@ def keep_durations(durations: Durations, settings: Settings, output: Path, model
     except (OSError, ValueError):
         known = {}
     known[_key(model, settings)] = durations.to_json()
-    path.write_text(json.dumps(known, indent=1) + "\n")
+    with suppress(OSError):  # a full disk: to be learnt again
+        path.write_text(json.dumps(known, indent=1) + "\n")

@@ -43,6 +43,8 @@ class Credit:
     unpaid_s: float = 0.0
     _full: bool = False
     _closed: bool = False
+    paused: bool = False
+    """A person holds the source back."""
     _room: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def take(self, wanted: int) -> int:
@@ -52,7 +54,7 @@ class Credit:
         """
         while not self._closed:
             started = self.clock.monotonic()
-            if not self.has_room:
+            if self.paused or not self.has_room:
                 self._room.clear()
                 await self._room.wait()
                 self.waited_s += self.clock.monotonic() - started
@@ -77,6 +79,16 @@ class Credit:
         self.items -= items
         self.bytes -= nbytes
         self._look()
+        if self.has_room and not self.paused:
+            self._room.set()
+
+    def pause(self) -> None:
+        """Grant nothing until `resume`."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Grant again."""
+        self.paused = False
         if self.has_room:
             self._room.set()
 

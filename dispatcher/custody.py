@@ -14,6 +14,7 @@ from typing import Final
 
 from dispatcher.assignment import Assignment
 from dispatcher.books import Outcome, Page, Totals, total
+from dispatcher.checkpoint import LIVE
 from dispatcher.errands import Errand
 from dispatcher.gapmap import MAX_BYTES
 from dispatcher.tracker import PartitionTracker, Tracker
@@ -30,8 +31,9 @@ Settled = tuple[Errand, Outcome]
 
 @dataclass(slots=True)
 class Custody:
-    """The assignments of one source."""
+    """The assignments of one source, which `lane` follows."""
 
+    lane: str = LIVE
     _ours: dict[Partition, Assignment] = field(default_factory=dict)
 
     def assign(self, partition: Partition, tracker: Tracker, outcomes: Mapping[str, int]) -> None:
@@ -39,7 +41,7 @@ class Custody:
         page = Page(outcomes=Counter({Outcome(name): n for name, n in outcomes.items()}))
         page.received = page.settled
         self.release([partition])
-        self._ours[partition] = Assignment(partition, tracker, page)
+        self._ours[partition] = Assignment(partition, tracker, page, self.lane)
 
     def release(self, partitions: Iterable[Partition]) -> None:
         """They are not ours any more: nothing taken so far will be committed."""
@@ -91,7 +93,7 @@ class Custody:
                 _plain(assignment.page.outcomes + Counter(outcomes)), offsets
             )
             for assignment, (offsets, outcomes) in _by_assignment(settled).items()
-            if assignment.ours
+            if self._ours.get(assignment.partition) is assignment
         }
 
     def stays(self, partitions: Iterable[Partition]) -> dict[Partition, Assignment]:

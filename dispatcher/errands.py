@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dispatcher.assignment import Assignment
+from dispatcher.trail import Trail
 from ingest.events import Delivery, Event, Stamp
 from workers.wire import Item
 
@@ -13,12 +14,13 @@ from workers.wire import Item
 class Errand:
     """A delivery that was taken and must be settled. `started`: monotonic seconds.
 
-    `assignment`: the stay of its partition that it was taken under.
+    `assignment`: the stay of its partition that it was taken under. `trail`: of one that is traced.
     """
 
     delivery: Delivery
     started: float
     assignment: Assignment
+    trail: Trail | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
     DispatcherError
     ├── SettingsError        a setting is unknown, missing or out of range
     ├── LedgerUnavailable    the store of the ledger does not answer
+    ├── NoRoomForState       the disk of the state file is full, for now
     ├── LaneStopped          the lane stopped itself (a sink that refuses, a full disk)
     │   └── BrokenStream     too many dead letters
     └── InvocationError      one invocation gave no answer
@@ -29,6 +30,10 @@ class SettingsError(DispatcherError):
 
 class LedgerUnavailable(DispatcherError):
     """The store of the ledger does not answer: no money can be set aside, so nothing is sent."""
+
+
+class NoRoomForState(DispatcherError):
+    """The disk of the state file is full: nothing is committed until there is room."""
 
 
 class LaneStopped(DispatcherError):

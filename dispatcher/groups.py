@@ -7,6 +7,7 @@ named with its cause, and `triage` decides what happens next.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -46,12 +47,13 @@ class Part:
     """What became of one partition: its bill, and why it was lost (None: it was not).
 
     `questions`: in the order in which the worker looked at them. `bill`: None if the platform did
-    not say.
+    not say. `ms`: what the worker says of its own time, by phase (milliseconds).
     """
 
     questions: Sequence[Question]
     bill: Bill | None
     lost: InvocationError | None = None
+    ms: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,16 @@ class Replies:
 
     verdicts: dict[str, Verdict]
     parts: Sequence[Part]
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """A group that works. `since`: monotonic seconds."""
+
+    ranks: int
+    items: int
+    since: float
 
 
 class Groups(Protocol):
@@ -92,8 +104,13 @@ class GroupRunner:
     run_id: str
     reached_at: str | None = None
     """Address of the rendezvous as workers see it, where that is not its own."""
+    lost: int = 0
+    """Workers that gave no answer, since the start."""
+    under_way: dict[str, UnderWay] = field(default_factory=dict)
+    """By name of the group."""
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
-    _adrift: set[str] = field(default_factory=set)
+    adrift: set[str] = field(default_factory=set)
+    """Quantities that a worker has found unlike those of the training, in this run."""
 
     @property
     def slots(self) -> int:
@@ -108,14 +125,17 @@ class GroupRunner:
         group = f"{self.run_id}-{next(self._numbers)}"
         job = {"weights_sha256": self.model.weights_sha256, **await self.invoker.job()}
         payloads = self._payloads(group, job, partitions, deadline_s, careful)
-        try:
-            # Who waits for a rank that is lost before they meet need not wait any longer.
-            answers = await self.invoker.invoke(
-                payloads, deadline_s, lambda: self.rendezvous.close_group(group)
-            )
-        finally:
-            self.rendezvous.close_group(group)
-        return self._merge(partitions, answers)
+        self.under_way[group] = UnderWay(len(partitions), len(questions), time.monotonic())
+        with structlog.contextvars.bound_contextvars(batch=group):
+            try:
+                # Who waits for a rank that is lost before they meet need not wait any longer.
+                answers = await self.invoker.invoke(
+                    payloads, deadline_s, lambda: self.rendezvous.close_group(group)
+                )
+            finally:
+                del self.under_way[group]
+                self.rendezvous.close_group(group)
+            return self._merge(group, partitions, answers)
 
     def _payloads(
         self,
@@ -151,26 +171,43 @@ class GroupRunner:
         ]
 
     def _merge(
-        self, partitions: Sequence[Sequence[Question]], answers: Sequence[Answer]
+        self, group: str, partitions: Sequence[Sequence[Question]], answers: Sequence[Answer]
     ) -> Replies:
         verdicts: dict[str, Verdict] = {}
         parts: list[Part] = []
         for partition, answer in zip(partitions, answers, strict=True):
             lost = answer.result if isinstance(answer.result, InvocationError) else None
+            ms: Mapping[str, float] = {}
             if isinstance(lost, FunctionError) and lost.kind == WrongWeights.__name__:
                 lost = Refused(str(lost))
             if not isinstance(answer.result, InvocationError):
                 try:
-                    verdicts.update((each.id, each) for each in self._read(answer.result))
+                    said, ms = self._read(answer.result)
                 except Refused as error:
                     lost = error
                 else:
+                    verdicts.update((each.id, each) for each in said)
                     if any(each.key not in verdicts for each in partition):
                         lost = InvocationError("the worker left items out of its answer")
-            parts.append(Part(partition, answer.bill, lost))
-        return Replies(verdicts, parts)
+            if lost is not None:
+                self._tell_of_loss(lost, len(parts), len(partitions))
+            parts.append(Part(partition, answer.bill, lost, ms))
+        return Replies(verdicts, parts, group)
 
-    def _read(self, raw: bytes) -> list[Verdict]:
+    def _tell_of_loss(self, lost: InvocationError, rank: int, ranks: int) -> None:
+        if not lost.ran:
+            return  # nobody has begun: whoever counts refusals tells of it
+        self.lost += 1
+        _log.warning(
+            "a worker is lost, its items are sent again",
+            incident="rank_lost",
+            rank=rank,
+            ranks=ranks,
+            error=str(lost),
+        )
+
+    def _read(self, raw: bytes) -> tuple[list[Verdict], Mapping[str, float]]:
+        """Verdicts, and the worker's own time by phase (ms)."""
         try:
             answer: dict[str, Any] = orjson.loads(raw)
             weights = answer["model"]["weights_sha256"]
@@ -186,14 +223,17 @@ class GroupRunner:
                 f"{self.model.weights_sha256[:12]}: deploy the same weights to both"
             )
         self._warn_of_drift(answer.get("drift", ()))
-        return verdicts
+        ms = answer.get("ms")
+        return verdicts, ms if isinstance(ms, dict) else {}
 
     def _warn_of_drift(self, names: Iterable[str]) -> None:
         """Say once a run of each quantity that it is not what the model was made for."""
-        if new := sorted(set(names) - self._adrift):
-            self._adrift.update(new)
+        if new := sorted(set(names) - self.adrift):
+            self.adrift.update(new)
             _log.warning(
                 "the stream is not distributed as what the model was trained on",
+                incident="drift",
+                subject=" ".join(new),
                 quantities=new,
                 model=self.model.name,
                 advice="check magnitudes and stamps, or whether another model fits",

@@ -27,7 +27,8 @@ from dispatcher.credit import Credit
 from dispatcher.custody import Custody, Settled
 from dispatcher.deadline import Deadline
 from dispatcher.errands import Errand
-from dispatcher.errors import BrokenStream
+from dispatcher.errors import BrokenStream, NoRoomForState
+from dispatcher.pulse import Doing, Pulse
 from dispatcher.settings import Settings
 from dispatcher.tracker import PartitionTracker, ReceiptTracker, Tracker
 from ingest.errors import SourceUnavailable
@@ -75,6 +76,11 @@ class Lane:
     custody: Custody = field(default_factory=Custody)
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     """Of this run alone."""
+    pulse: Pulse = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.custody.lane = self.name
+        self.pulse = Pulse(self.clock)
 
     _stopping: bool = False
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
@@ -100,11 +106,32 @@ class Lane:
         finally:
             await self._commit_last()
             await self.source.close()
+            self.pulse.beat(Doing.ENDED)
 
     def stop(self) -> None:
         """Take nothing more, finish what is under way, commit and return."""
         self._stopping = True
         self.credit.close()
+
+    def pause(self) -> None:
+        """Take nothing more until `resume`; what is under way is finished."""
+        self.credit.pause()
+        self.work.flush()
+
+    def resume(self) -> None:
+        """Take again."""
+        self.credit.resume()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopping
+
+    @property
+    def doing(self) -> Doing:
+        """What its loop does now."""
+        held_back = self.pulse.doing is Doing.HELD
+        return Doing.PAUSED if held_back and self.credit.paused else self.pulse.doing
 
     def totals(self) -> Totals:
         """The books as they stand."""
@@ -169,12 +196,15 @@ class Lane:
         while not (self._stopping or self.source.exhausted):
             if not self.credit.has_room:
                 self.work.flush()  # what waits for company is what holds the source back
+            self.pulse.beat(Doing.HELD)
             granted = await self.credit.take(self.settings.flow.fetch)
+            self.pulse.beat(Doing.TAKING)
             deliveries = await self.source.take(granted) if granted else []
             errands = self.custody.take(deliveries, self.clock.monotonic())
             self.credit.charge(sum(len(each.delivery.body) for each in errands))
             self.credit.give_back(granted - len(errands), 0)
             if errands:
+                self.pulse.beat(Doing.ACCEPTING)
                 await self.work.accept(errands)
             elif granted and not self.source.exhausted:
                 await asyncio.sleep(_IDLE_S)
@@ -204,6 +234,7 @@ class Lane:
         """Wait until nothing is in flight; when told to stop, only for the grace period."""
         deadline: Deadline | None = None
         while self.credit.items:  # of partitions that are not ours any more, too
+            self.pulse.beat(Doing.DRAINING)
             self._moved.clear()
             self.work.flush()
             if self._stopping and deadline is None:
@@ -229,11 +260,19 @@ class Lane:
         age = self.clock.monotonic() - since
         if age > self.settings.flow.stuck_s and (partition, offset) != self._stuck:
             self._stuck = (partition, offset)
-            _log.warning("stuck", position=f"{partition}:{offset}", open_for_s=round(age))
+            position = f"{partition}:{offset}"
+            _log.warning(
+                "stuck",
+                incident="stuck",
+                subject=position,
+                position=position,
+                open_for_s=round(age),
+            )
 
     async def _commit_last(self) -> None:
         """All partitions: a commit that was cut off at the end may have dropped some."""
         for attempt in range(_LAST_TRIES):
+            self.pulse.beat(Doing.COMMITTING)
             if attempt:
                 await asyncio.sleep(_LAST_WAIT_S)
             self.custody.spoil(self.custody.partitions)
@@ -253,7 +292,7 @@ class Lane:
                 # A stay that ended meanwhile must not be committed by the one that came after it.
                 ours = {each: progress[each] for each, stay in stays.items() if stay.ours}
                 await self.source.commit(ours)
-            except SourceUnavailable as error:
+            except (SourceUnavailable, NoRoomForState) as error:
                 self.custody.spoil(progress)
                 self._say_that_commits_fail(str(error))
             except BaseException:
@@ -265,9 +304,11 @@ class Lane:
 
     def _say_that_commits_fail(self, error: str | None) -> None:
         if error and not self._commits_fail:
-            _log.warning("commits fail, and are tried again", error=error)
+            _log.warning(
+                "commits fail, and are tried again", incident="commits_fail", error=error
+            )
         elif not error and self._commits_fail:
-            _log.info("commits succeed again")
+            _log.info("commits succeed again", ended="commits_fail")
         self._commits_fail = error is not None
 
     def _hold_crowded(self, progress: Mapping[Partition, Progress]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,7 +14,7 @@ from dispatcher.clock import Clock
 from dispatcher.conclusions import Conclusion
 from dispatcher.latency import LatencyHistogram
 from sinks.deadletters import DeadLetter
-from sinks.record import ResultRecord
+from sinks.record import ResultRecord, Status
 
 _Z_BIN: Final = 0.02
 _RATE_WINDOW_S: Final = 10
@@ -27,12 +29,20 @@ class Night:
     per_second: dict[int, Counter[Outcome]] = field(default_factory=dict)
     redshifts: Counter[int] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    edges: Sequence[float] = ()
+    """Rising redshifts between which estimates are counted as well (see `in_bins`)."""
+    in_bins: list[int] = field(init=False)
+    flagged: Counter[int] = field(default_factory=Counter)
+    """Estimates by quality flag (one bit)."""
+    out_of_domain: int = 0
+    """Events that the model refused to estimate."""
     started: float = field(init=False)
     last: float | None = None
     first: float | None = None
 
     def __post_init__(self) -> None:
         self.started = self.clock.monotonic()
+        self.in_bins = [0] * (len(self.edges) + 1)
 
     def count(self, conclusion: Conclusion) -> None:
         """Count one settled errand."""
@@ -46,11 +56,20 @@ class Night:
             self.reasons[f"dead: {row.reason}"] += 1
         elif isinstance(row, ResultRecord):
             if row.z_median is not None:
-                self.redshifts[int(row.z_median / _Z_BIN)] += 1
+                self._count_estimate(row.z_median, row.quality_flag or 0)
             else:
+                self.out_of_domain += row.status == Status.OUT_OF_DOMAIN
                 self.reasons[f"not applicable: {row.status}"] += 1
         if conclusion.outcome is Outcome.WRITTEN:
             self.latency.add(now - conclusion.errand.started)
+
+    def _count_estimate(self, z: float, flags: int) -> None:
+        self.redshifts[int(z / _Z_BIN)] += 1
+        self.in_bins[bisect_right(self.edges, z)] += 1
+        while flags:
+            lowest = flags & -flags
+            self.flagged[lowest] += 1
+            flags ^= lowest
 
     def estimates(self) -> int:
         """Redshifts written in this run."""

@@ -18,13 +18,20 @@ import structlog
 from dispatcher.breaker import Breaker, State
 from dispatcher.conclusions import Conclusion
 from dispatcher.errors import LaneStopped
-from sinks.errors import SinkRefused, SinkUnavailable
+from sinks.errors import CredentialsExpired, NoRoom, SinkRefused, SinkUnavailable
 
 _BEST_EFFORT_QUEUE: Final = 10_000  # rows; what a best-effort sink may lag behind
+
+_FAULTS: Final[dict[type[Exception], str]] = {
+    NoRoom: "disk_full",
+    CredentialsExpired: "credentials",
+}
 
 _log = structlog.get_logger()
 
 Acknowledge = Callable[[Sequence[Conclusion]], None]
+Stored = Callable[[str, Sequence[Conclusion]], None]
+"""Told of the name of a sink and of what it has now."""
 
 
 @dataclass(slots=True)
@@ -32,7 +39,7 @@ class Outlet:
     """Writes conclusions to one sink.
 
     `store` writes the rows of a batch, once. `batch`: rows at most; `linger_s`: how long a batch
-    waits for company.
+    waits for company. `on_stored` is told of each batch that the sink has.
     """
 
     name: str
@@ -42,8 +49,12 @@ class Outlet:
     required: bool = True
     linger_s: float = 0.0
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    on_stored: Stored | None = None
     dropped: int = 0
     written: int = 0
+    error: str | None = None
+    """Why the last write failed; None if it did not."""
+    _fault: str = "sink_down"
     _queue: deque[Conclusion] = field(default_factory=deque)
     _filled: asyncio.Event = field(default_factory=asyncio.Event)
     _full: asyncio.Event = field(default_factory=asyncio.Event)
@@ -82,6 +93,8 @@ class Outlet:
                 self._filled.clear()
             if await self._write(batch):
                 self.written += size
+                if self.on_stored is not None:
+                    self.on_stored(self.name, batch)
             else:
                 self._drop(size)
             if self.required:
@@ -112,8 +125,14 @@ class Outlet:
                 self._failed(error)
             else:
                 if self.breaker.state is not State.CLOSED:
-                    _log.info("sink takes rows again", sink=self.name)
+                    _log.info(
+                        "sink takes rows again",
+                        ended=self._fault,
+                        subject=self.name,
+                        sink=self.name,
+                    )
                 self.breaker.succeeded()
+                self.error = None
                 return True
 
     async def _wait(self) -> None:
@@ -121,11 +140,18 @@ class Outlet:
             await self.sleep(wait)
 
     def _failed(self, error: Exception) -> None:
-        was = self.breaker.state
+        was, self.error = self.breaker.state, str(error)
         self.breaker.failed()
         if was is State.CLOSED and self.breaker.state is not State.CLOSED:
             what = "its events wait" if self.required else "its rows are dropped until it is back"
-            _log.warning(f"sink unavailable, {what}", sink=self.name, error=str(error))
+            self._fault = _FAULTS.get(type(error), "sink_down")
+            _log.warning(
+                f"sink unavailable, {what}",
+                incident=self._fault,
+                subject=self.name,
+                sink=self.name,
+                error=str(error),
+            )
 
     def _drop(self, rows: int) -> None:
         self.dropped += rows

@@ -7,20 +7,24 @@ identify -> resolve -------------------------------> writer -> settle
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from dispatcher.books import Outcome
 from dispatcher.calls.queue import Queue
 from dispatcher.calls.scheduler import Scheduler
 from dispatcher.calls.triage import Reply
 from dispatcher.conclusions import Conclusion
+from dispatcher.custody import Settled
 from dispatcher.errands import Errand, Identified, Question
 from dispatcher.errors import BrokenStream
 from dispatcher.intake import Intake
 from dispatcher.lane import Settle
+from dispatcher.traces import Traces
 from dispatcher.writer import Writer
 
 
@@ -36,8 +40,10 @@ class Pipeline:
     queue: Queue
     scheduler: Scheduler
     writer: Writer
-    listeners: Sequence[Callable[[Conclusion], None]]
+    listeners: list[Callable[[Conclusion], None]]
     most_dead: int
+    traces: Traces | None = None
+    _settles: dict[str, Settle] = field(default_factory=dict)
     _dead_in_a_row: int = 0
     _tasks: asyncio.TaskGroup | None = None
     _resolving: set[asyncio.Task[None]] = field(default_factory=set)
@@ -49,7 +55,7 @@ class Pipeline:
 
         def settled(conclusions: Sequence[Conclusion]) -> None:
             conclusions = [*conclusions, *self.intake.settled(conclusions)]
-            settle([(each.errand, each.outcome) for each in conclusions])
+            self._settle(conclusions, settle)
             for listener in self.listeners:
                 for each in conclusions:
                     listener(each)
@@ -68,18 +74,52 @@ class Pipeline:
             for each in (writing, *self._resolving):
                 each.cancel()
 
-    async def accept(self, errands: Sequence[Errand]) -> None:
-        """See `Work.accept`."""
-        for errand in errands:
-            found = await self.intake.identify(errand)
+    def _settle(self, conclusions: Sequence[Conclusion], settle: Settle) -> None:
+        """`settle`: of the lane that the pipeline runs for; those beside it have their own."""
+        for lane, beside in self._settles.items():
+            settle_beside = [_settled(e) for e in conclusions if e.errand.assignment.lane == lane]
+            beside(settle_beside)
+            conclusions = [e for e in conclusions if e.errand.assignment.lane != lane]
+        settle([_settled(each) for each in conclusions])
+
+    @contextmanager
+    def beside(self, lane: str, settle: Settle) -> Iterator[None]:
+        """Another lane's errands are accepted, too, while the context lasts."""
+        self._settles[lane] = settle
+        try:
+            yield
+        finally:
+            del self._settles[lane]
+
+    @property
+    def resolving(self) -> int:
+        """Events whose stamp is looked for."""
+        return len(self._resolving)
+
+    async def accept(self, errands: Sequence[Errand], *, strict: bool = True) -> None:
+        """See `Work.accept`. `strict`: those that cannot be read count for `most_dead`."""
+        try:
+            for errand in errands:
+                bind_contextvars(position=errand.delivery.position)
+                await self._accept(errand, strict=strict)
+        finally:
+            unbind_contextvars("position")
+
+    async def _accept(self, errand: Errand, *, strict: bool) -> None:
+        if self.traces is not None:
+            errand.trail = self.traces.begin(errand)
+        found = await self.intake.identify(errand)
+        if errand.trail is not None:
+            errand.trail.step("decode")
+        if strict:
             self._count_dead(found)
-            if isinstance(found, Identified):
-                # Credit bounds how many of these there are.
-                self._start(self._resolve(found))
-            elif found:
-                self.writer.put(found)
-            # Decoding is work of a millisecond without a pause: let answers come in between.
-            await asyncio.sleep(0)
+        if isinstance(found, Identified):
+            # Credit bounds how many of these there are.
+            self._start(self._resolve(found))
+        elif found:
+            self.writer.put(found)
+        # Decoding is work of a millisecond without a pause: let answers come in between.
+        await asyncio.sleep(0)
 
     def _count_dead(self, found: Identified | Conclusion | None) -> None:
         if self._dead_in_a_row < self.most_dead:  # else it is too late
@@ -109,7 +149,10 @@ class Pipeline:
         self._send_if_resolved()
 
     async def _resolve(self, identified: Identified) -> None:
+        bind_contextvars(alert_id=identified.event.alert_id)  # the position comes with the task
         found = await self.intake.resolve(identified)
+        if (trail := identified.errand.trail) is not None:
+            trail.step("resolve")
         if isinstance(found, Question):
             self.queue.put(found)
         else:
@@ -117,3 +160,7 @@ class Pipeline:
 
     def _answered(self, question: Question, reply: Reply) -> None:
         self.writer.put(self.intake.clerk.answered(question, reply))
+
+
+def _settled(conclusion: Conclusion) -> Settled:
+    return conclusion.errand, conclusion.outcome

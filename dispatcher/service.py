@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from dispatcher import transactions
 from dispatcher.access import aws_client
@@ -27,6 +28,8 @@ from dispatcher.credit import Credit
 from dispatcher.destinations import open_letters, open_writer
 from dispatcher.folder import only_writer
 from dispatcher.groups import GroupRunner, ModelIdentity
+from dispatcher.incidents import Board, current_board
+from dispatcher.incidents.watchman import Watchman
 from dispatcher.intake import Intake
 from dispatcher.invokers import Invoker
 from dispatcher.lane import Lane
@@ -35,17 +38,33 @@ from dispatcher.night import Night
 from dispatcher.pipeline import Pipeline
 from dispatcher.redrive import LANE, LetterSource
 from dispatcher.settings import Settings
-from dispatcher.sources import open_from, where
+from dispatcher.sources import Lagging, open_from, where
+from dispatcher.status import sky
+from dispatcher.status.recent import Recent
+from dispatcher.traces import open_traces
 from dispatcher.workforce import port_of, workforce
 from fmi.meeting.rendezvous import Rendezvous
 from ingest.codecs import Decoder
 from ingest.schemas import open_schemas
 from ingest.sources import Source
 from ingest.stamps.resolve import Resolver
-from sinks.deadletters import DeadLetter
+from sinks.deadletters import DeadLetter, DeadLetterSink
 from workers.weights import identify
 
 STATE_FILE = "state.sqlite"
+
+
+class ReviewDesk(Protocol):
+    """Where a person decides on estimates (`dispatcher.review`)."""
+
+    async def listing(self, state: str, offset: int, limit: int) -> dict[str, Any]:
+        """Estimates in that state."""
+
+    async def decide(self, result_id: str, decision: str, by: str, note: str) -> str:
+        """Approve, reject or annotate one; returns a sentence."""
+
+    async def counts(self) -> dict[str, Any]:
+        """The policy, and how many wait, are approved, are rejected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +77,20 @@ class Run:
     run_id: str
     title: str
     """What it is called where a person sees it; says so when the night is simulated."""
+    settings: Settings
+    groups: GroupRunner
+    letters: DeadLetterSink
+    clerk: Clerk
+    board: Board
+    recent: Recent
+    watchman: Watchman
+    output: Path
+    simulated: bool = False
+    desk: ReviewDesk | None = None
+
+    def lateness(self) -> float:
+        """Age (s) of the oldest event that is under way, or that waits in the source."""
+        return lateness(self.lane)
 
     def totals(self) -> Totals:
         """The books as they stand."""
@@ -96,6 +129,7 @@ async def prepare(
     lane_name = REPLAY if replaying else LIVE if source else LANE
     async with AsyncExitStack() as stack:
         stack.enter_context(only_writer(output))
+        traces = open_traces(stack, settings.traces, clock, run_id, simulated=tense == "test")
         letters = await open_letters(stack, output, settings)
         writer, ways = await open_writer(stack, output, settings, clock, letters)
         checkpoint = Checkpoint(output / STATE_FILE, settings.flow.keys)
@@ -116,14 +150,30 @@ async def prepare(
         stack.callback(keep_durations, durations, settings, output, model.key)
         purse = Purse.REPLAY if replaying else Purse.LIVE
         queue = open_queue(scheduler, durations, settings, purse, lane_name)
-        night = Night(clock)  # begins when the workers are there
+        night = Night(clock, edges=sky.edges(settings.workers.weights))  # workers are there now
+        recent = Recent(settings.status.recent)
+        watchman = Watchman(
+            clock,
+            oldest_s=lambda: lateness(lane),
+            lost=lambda: groups.lost,
+            late_s=settings.live.objective_s,
+        )
+        if traces is not None:
+            traces.watch(writer.outlets)
         pipeline = Pipeline(
             intake=intake,
             queue=queue,
             scheduler=scheduler,
             writer=writer,
             most_dead=settings.dead_letters.max_in_a_row,
-            listeners=[night.count, *([again.note] if again else [])],
+            traces=traces,
+            listeners=[
+                night.count,
+                recent.note,
+                watchman.note,
+                *([again.note] if again else []),
+                *([traces.note] if traces else []),
+            ],
         )
         lane = Lane(
             source=source,
@@ -138,7 +188,31 @@ async def prepare(
         )
         transactions.bind(ways, source, lane.custody)
         what = "SIMULATED night, run" if tense == "test" else "run"
-        yield Run(lane, pipeline, night, run_id, f"Lookback {what} {run_id}")
+        yield Run(
+            lane,
+            pipeline,
+            night,
+            run_id,
+            f"Lookback {what} {run_id}",
+            settings,
+            groups,
+            letters,
+            clerk,
+            current_board(),
+            recent,
+            watchman,
+            output,
+            simulated=tense == "test",
+        )
+
+
+def lateness(lane: Lane) -> float:
+    """Age (s) of the oldest event that is under way, or that waits in the source."""
+    source = lane.source
+    behind = (
+        [each.behind_s for each in source.lag().values()] if isinstance(source, Lagging) else []
+    )
+    return max(lane.lag_s(), *behind, 0.0)
 
 
 def identify_model(weights: str) -> ModelIdentity:
@@ -190,9 +264,11 @@ async def follow(run: Run, stopping: asyncio.Event) -> None:
         await stopping.wait()
         run.lane.stop()
 
-    watch = asyncio.create_task(stop_when_told())
+    beside = {asyncio.create_task(stop_when_told()), asyncio.create_task(run.watchman.watch())}
     try:
         await run.lane.run()
     finally:
-        watch.cancel()
-        await asyncio.wait({watch})
+        for each in beside:
+            each.cancel()
+        await asyncio.wait(beside)
+        run.watchman.look()  # what came at the very end is seen, too

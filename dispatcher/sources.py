@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from dispatcher.access import aws_client, kafka_client
 from dispatcher.errors import SettingsError
 from dispatcher.settings import Kafka, Settings, Sqs
 from ingest.errors import SourceError
+from ingest.events import Partition
 from ingest.sources import Source, open_source
 
 
@@ -99,3 +102,27 @@ def _sqs(queue: str, settings: Settings) -> Source:
         max_bytes=round(settings.ingest.max_event_mib * 2**20),
     )
     return SqsSource(queue, options, aws_client(settings.aws), settings.ingest.allow)
+
+
+class Lag(Protocol):
+    """How far a partition is behind: `offsets` not taken, `behind_s` of what was taken last."""
+
+    @property
+    def offsets(self) -> int:
+        """Events that are there and not taken."""
+
+    @property
+    def behind_s(self) -> float:
+        """Age of what was taken last, where more waits."""
+
+
+@runtime_checkable
+class Lagging(Protocol):
+    """A source that knows how far it is behind."""
+
+    @property
+    def lost_to_retention(self) -> int:
+        """Events that were deleted before they were taken."""
+
+    def lag(self) -> Mapping[Partition, Lag]:
+        """Of every partition that is ours."""

@@ -10,7 +10,7 @@ import aiohttp
 from botocore import exceptions as botocore
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sinks.errors import SinkRefused, SinkUnavailable
+from sinks.errors import CredentialsExpired, SinkRefused, SinkUnavailable
 
 FAILURES: Final = (ClientError, BotoCoreError, aiohttp.ClientError, OSError, ValueError)
 """All that a request can fail with; a TimeoutError is an OSError."""
@@ -26,11 +26,11 @@ _LATER: Final = (
 )
 _SERVER_FAULT: Final = 500
 _LATER_STATUSES: Final = frozenset({408, 409, 429})
+_EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException"})
 # Not every one of these comes with a status that tells.
 _LATER_CODES: Final = frozenset(
     {
         "ConditionalRequestConflict",
-        "ExpiredToken",  # the next request gets new credentials
         "OperationAborted",
         "OverLimit",  # too many messages are hidden
         "RequestLimitExceeded",
@@ -55,6 +55,8 @@ def explaining(name: str, advice: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
+        if code(error) in _EXPIRED:  # the next request gets new ones
+            raise CredentialsExpired(f"{name}: the credentials have expired ({error})") from error
         if _is_for_now(error):
             raise SinkUnavailable(f"{name} cannot be used now ({error})") from error
         raise SinkRefused(f"{name} cannot be used ({error}): {advice}") from error

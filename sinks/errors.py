@@ -2,7 +2,9 @@
 
 SinkError
 ├── SinkUnavailable    not now: the same rows may be taken later
-└── SinkRefused        not ever: wrong schema, no permission, no space; says what to do
+│   ├── NoRoom               its disk is full
+│   └── CredentialsExpired   they have to be renewed
+└── SinkRefused        not ever: wrong schema, no permission; says what to do
 """
 
 from __future__ import annotations
@@ -14,6 +16,14 @@ class SinkError(Exception):
 
 class SinkUnavailable(SinkError):
     """The rows were not stored; try again."""
+
+
+class NoRoom(SinkUnavailable):
+    """The disk is full; nothing was stored. The rows may be written again once there is room."""
+
+
+class CredentialsExpired(SinkUnavailable):
+    """The credentials have expired; nothing was stored. New ones are asked for each time."""
 
 
 class SinkRefused(SinkError):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
-from sinks.errors import SinkRefused
+from sinks.errors import NoRoom, SinkError, SinkRefused
+
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Codes of the system that say there is no room."""
 
 
 class Journal:
@@ -36,7 +40,8 @@ class Journal:
         """Write the objects as one block and wait for the disk.
 
         Raises:
-            SinkRefused: the disk is full, or the file cannot be written.
+            NoRoom: the disk is full.
+            SinkRefused: the file cannot be written.
         """
         if self._file is None:
             raise SinkRefused(f"{self.path} is not open")
@@ -44,7 +49,7 @@ class Journal:
         before = self._file.seek(0, os.SEEK_END)
         try:
             if self._file.write(block) != len(block):
-                raise OSError("not all bytes were taken")  # noqa: TRY301 - handled as one below
+                raise OSError(errno.ENOSPC, "not all bytes were taken")  # noqa: TRY301 - handled as one below
             os.fsync(self._file.fileno())
         except OSError as error:
             self._file.truncate(before)
@@ -87,8 +92,8 @@ class Journal:
                 return
         file.truncate(0)
 
-    def _refusal(self, error: OSError) -> SinkRefused:
-        return SinkRefused(
-            f"{self.path} cannot be written ({error.strerror or error}): make room on the disk "
-            "and check the folder and its permissions, then run again"
-        )
+    def _refusal(self, error: OSError) -> SinkError:
+        why = f"{self.path} cannot be written ({error.strerror or error})"
+        if error.errno in FULL:
+            return NoRoom(f"{why}: make room on the disk")
+        return SinkRefused(f"{why}: check the folder and its permissions, then run again")

@@ -1,5 +1,6 @@
 """Fixtures that every package's tests share, and where the real survey packets are looked for."""
 
+import logging
 import os
 import socket
 from contextlib import contextmanager, nullcontext
@@ -14,6 +15,7 @@ from parts.kafka import noida
 from parts.kafka import tansu as tansu_broker
 from parts.postgres import postgres as postgres_cluster
 
+from dispatcher.logs import FromLibraries
 from fmi.meeting.rendezvous import Rendezvous
 
 SURVEY_DATA = Path(
@@ -70,6 +72,9 @@ def _logging_as_before():
     before = structlog.get_config()
     yield
     structlog.configure(**before)
+    for each in logging.root.handlers[:]:
+        if isinstance(each, FromLibraries):
+            logging.root.removeHandler(each)
 
 
 @pytest.fixture

@@ -39,6 +39,14 @@ def test_the_unit_waits_for_the_grace_period(unit):
     assert int(wait) > load(DEPLOY / "lookback.toml").flow.grace_s
 
 
+def test_the_unit_is_watched(unit):
+    """Only the process that knows whether it is alive may say so."""
+    assert (unit["Type"], unit["NotifyAccess"]) == ("notify", "main")
+    stalled_s = load(DEPLOY / "lookback.toml").status.stalled_s
+    assert float(unit["WatchdogSec"]) >= stalled_s / 2
+    assert unit["Restart"] in ("always", "on-failure"), "a watchdog that barks is a failure"
+
+
 def test_every_file_that_is_no_code_is_packed():
     root = DEPLOY.parent
     config = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]

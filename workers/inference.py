@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.density import sketch
 from workers.domain import FOREIGN
 from workers.estimator import Estimates
 from workers.shelf import Model
@@ -66,7 +67,7 @@ def _verdicts(
     rows = iter(range(int(finite.sum())))
     for each, good in zip(ids, finite.tolist(), strict=True):
         if good and estimates is not None:
-            yield _verdict(each, estimates, next(rows))
+            yield _verdict(each, estimates, next(rows), model.estimator.grid.z_max)
         else:
             yield Verdict(each, VerdictKind.BAD_INPUT, reason="not_finite")
 
@@ -80,7 +81,7 @@ def _estimates(
     return estimates
 
 
-def _verdict(item: str, estimates: Estimates, i: int) -> Verdict:
+def _verdict(item: str, estimates: Estimates, i: int, z_max: float) -> Verdict:
     if estimates.out_of_domain[i] > FOREIGN:
         return Verdict(item, VerdictKind.NOT_APPLICABLE, reason=_FOREIGN)
     estimate = Estimate(
@@ -93,6 +94,7 @@ def _verdict(item: str, estimates: Estimates, i: int) -> Verdict:
         z_err95_high=_known(estimates.z_err95_high[i]),
         quality_flag=int(estimates.quality_flag[i]),
         out_of_domain=_known(estimates.out_of_domain[i]),
+        pz=sketch(estimates.pz[i], z_max) if estimates.pz.size else None,
     )
     return Verdict(item, VerdictKind.ESTIMATED, estimate)
 

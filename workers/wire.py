@@ -53,6 +53,7 @@ class Estimate:
     0.025 and 0.975 ones (values of z, not differences); None for a model that gives no p(z).
     `quality_flag` is a bit field, 0 = nothing to remark (see `workers.quality`).
     `out_of_domain` is the score of `workers.domain`; None for a model that has none.
+    `pz` is a sketch of p(z) for people (`workers.density.sketch`); None where there is no p(z).
     """
 
     z_median: float
@@ -64,6 +65,7 @@ class Estimate:
     z_err95_high: float | None
     quality_flag: int
     out_of_domain: float | None = None
+    pz: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

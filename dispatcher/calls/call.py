@@ -147,13 +147,18 @@ class Caller:
         """One line when nothing but refusals comes back, and one when that is over."""
         if len(throttled) < ranks:
             if self._refused >= _IN_A_ROW:
-                _log.warning("the platform takes calls again", refused=self._refused)
+                _log.warning(
+                    "the platform takes calls again",
+                    ended="platform_refuses",
+                    refused=self._refused,
+                )
             self._refused = 0
             return
         self._refused += 1
         if self._refused == _IN_A_ROW:
             _log.warning(
                 "the platform refuses all calls, so nothing is answered",
+                incident="platform_refuses",
                 refused=self._refused,
                 why=str(throttled[0]),
                 advice="see how many it may run: `lookback functions show` (0 is the kill switch)",

@@ -83,7 +83,9 @@ class Guard:
     def reset(self) -> None:
         """Go on as if nothing had been."""
         if self._reason is not None:
-            _log.info("the guard is opened", lane=self._lane)
+            _log.info(
+                "the guard is opened", ended="guard_closed", subject=self._lane, lane=self._lane
+            )
         self._reason, self._probing, self._wait_s = None, False, self._limits.probe_s
         self._calls.clear()
 
@@ -106,7 +108,12 @@ class Guard:
         self._reason = reason
         self._probe_at = self._clock.monotonic() + self._wait_s
         _log.warning(
-            "the guard stops a lane", lane=self._lane, why=reason, tried_again_in_s=self._wait_s
+            "the guard stops a lane",
+            incident="guard_closed",
+            subject=self._lane,
+            lane=self._lane,
+            why=reason,
+            tried_again_in_s=self._wait_s,
         )
 
     def _trouble(self) -> str | None:

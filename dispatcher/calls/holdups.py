@@ -1,4 +1,4 @@
-"""One line in the log when a lane stands still for money or by its guard, one when it goes on."""
+"""One line in the log when a lane stands still for money, one when it goes on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ async def report(queue: Queue, clock: Clock) -> None:
         why = _standstill(queue)
         if why is None:
             if said:
-                _log.info("the lane goes on", lane=queue.lane)
+                _log.info(
+                    "the lane goes on", ended="budget_gone", subject=queue.lane, lane=queue.lane
+                )
             since, said = None, False
             continue
         since = clock.monotonic() if since is None else since
@@ -33,6 +35,8 @@ async def report(queue: Queue, clock: Clock) -> None:
             said = True
             _log.warning(
                 "the lane stands still, its source is not asked for more",
+                incident="budget_gone",
+                subject=queue.lane,
                 lane=queue.lane,
                 why=why,
                 advice="see `lookback ledger show`; set and freeze --off change it",
@@ -40,8 +44,10 @@ async def report(queue: Queue, clock: Clock) -> None:
 
 
 def _standstill(queue: Queue) -> str | None:
-    """Why nothing is sent; None if something is, or nothing is there to be sent."""
-    if queue.held in (Holder.MONEY, Holder.GUARD):
+    """Why nothing can be paid; None if something can, or nothing is there to be sent."""
+    if queue.ledger.away:
+        return None  # the ledger says so itself
+    if queue.held is Holder.MONEY:
         return queue.why
     if not (queue.waiting or queue.at_workers) and not queue.affordable(1):
         return queue.ledger.why(queue.purse)

@@ -7,16 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
-
-from dispatcher.errors import InvocationError
 from dispatcher.invokers import Answer, Lost, Slots, nobody, together
 from dispatcher.invokers.runtime_api import FunctionProcess
 
 HANDLER = "workers.handler.handler"
-
-_log = structlog.get_logger()
-
 
 @dataclass(slots=True)
 class LocalInvoker:
@@ -66,10 +60,7 @@ class LocalInvoker:
 
     async def _call(self, process: FunctionProcess, payload: bytes, deadline_s: float) -> Answer:
         try:
-            answer = await process.invoke(payload, deadline_s)
-            if isinstance(answer.result, InvocationError):
-                _log.warning("worker failed", worker=process.name, error=str(answer.result))
-            return answer
+            return await process.invoke(payload, deadline_s)
         finally:
             self._idle.append(process)
             await self._free.give_back(1)

@@ -99,7 +99,8 @@ class Ledger:
         self._balances: list[Balance] = []
         self._tight: frozenset[str] = frozenset()
         self._wake = asyncio.Event()
-        self._running = self._away = False
+        self._running = self._away = self._open = False
+        self._door = asyncio.Lock()
 
     # --- calls -----------------------------------------------------------------------------------
 
@@ -246,7 +247,9 @@ class Ledger:
             LedgerUnavailable: the store does not answer at the start.
             SettingsError: it cannot be used.
         """
-        await self.store.open()
+        async with self._door:
+            await self.store.open()
+            self._open = True
         try:
             self._controls = await self.store.controls()
             self._balances = await self.balances()
@@ -262,7 +265,26 @@ class Ledger:
                 self._running = False
                 await self._finish()
         finally:
-            await self.store.close()
+            async with self._door:
+                self._open = False
+                await self.store.close()
+
+    @asynccontextmanager
+    async def asked(self) -> AsyncIterator[Store]:
+        """The store, for a person who looks or sets something, also before and after the calls.
+
+        Raises:
+            LedgerUnavailable: it does not answer.
+        """
+        async with self._door:
+            if self._open:
+                yield self.store
+                return
+            await self.store.open()
+            try:
+                yield self.store
+            finally:
+                await self.store.close()
 
     async def _keep(self) -> None:
         while True:
@@ -285,16 +307,21 @@ class Ledger:
             except LedgerUnavailable as error:
                 self._does_not_answer(error)
 
+    @property
+    def away(self) -> bool:
+        """Whether the store did not answer when it was asked last."""
+        return self._away
+
     def _does_not_answer(self, error: LedgerUnavailable) -> None:
         self._reported = self._clock.monotonic()  # it is tried again when the next report is due
         if not self._away:
             self._away = True
-            _log.warning("ledger_away", error=str(error))
+            _log.warning("ledger_away", incident="ledger_away", error=str(error))
 
     def _answers(self) -> None:
         if self._away:
             self._away = False
-            _log.info("ledger_back")
+            _log.info("ledger_back", ended="ledger_away")
             self.changed.set()
 
     async def _report(self) -> None:

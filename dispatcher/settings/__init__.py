@@ -18,8 +18,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from dispatcher import logs
 from dispatcher.errors import SettingsError
 from dispatcher.ledger.accounts import TOTAL, Caps, Purse
+from dispatcher.redaction import secrets_of
 from dispatcher.settings.money import Guard, Hedge, Live, Poison, Replay, Retry, Spend
 from dispatcher.settings.sections import (
     Aws,
@@ -31,11 +33,13 @@ from dispatcher.settings.sections import (
     Ingest,
     Kafka,
     KafkaOut,
-    Metrics,
+    Log,
     Sinks,
     Sqs,
+    Status,
     Workers,
 )
+from dispatcher.settings.traces import Traces
 
 __all__ = ["Aws", "Ingest", "Kafka", "KafkaOut", "Settings", "Sqs", "load", "reference"]
 
@@ -65,7 +69,9 @@ class Settings(BaseSettings):
     poison: Poison = Field(default_factory=lambda: Poison.model_validate({}))
     guard: Guard = Field(default_factory=lambda: Guard.model_validate({}))
     sinks: Sinks = Field(default_factory=lambda: Sinks.model_validate({}))
-    metrics: Metrics = Field(default_factory=lambda: Metrics.model_validate({}))
+    status: Status = Field(default_factory=lambda: Status.model_validate({}))
+    traces: Traces = Field(default_factory=lambda: Traces.model_validate({}))
+    log: Log = Field(default_factory=lambda: Log.model_validate({}))
     dead_letters: DeadLetters = Field(default_factory=lambda: DeadLetters.model_validate({}))
 
     def caps(self) -> Caps:
@@ -95,7 +101,7 @@ class Settings(BaseSettings):
 
 
 def load(path: Path | None) -> Settings:
-    """Read the settings file (None: defaults) and the environment.
+    """Read the settings file (None: defaults) and the environment. The log masks their secrets.
 
     Raises:
         SettingsError: the file cannot be read, or a key is unknown or out of range.
@@ -112,9 +118,11 @@ def load(path: Path | None) -> Settings:
             raise SettingsError(f"settings file {path} is not TOML: {error}") from error
     _refuse_unknown_variables()
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
         raise SettingsError(_in_one_line(error)) from error
+    logs.conceal(secrets_of(settings))
+    return settings
 
 
 # Read by parts that run outside the dispatcher, or by the tests.
@@ -158,7 +166,7 @@ def _in_one_line(error: ValidationError) -> str:
             problems.append(f"{key} is not a setting")
         else:
             # What was meant to be a password must not end up in a log.
-            secret = key.endswith(("password", "secret"))
+            secret = key.endswith(("password", "secret", "token"))
             got = "" if secret else f" (got {each['input']!r})"
             problems.append(f"{key}: {each['msg']}{got}")
     return "settings: " + "; ".join(problems) + "; `lookback settings` lists all with their units"

@@ -32,7 +32,7 @@ _SET: Final[dict[Place, dict[str, Any]]] = {
         "sinks.required": (_DATABASE,),
         "sinks.dead_letters": _DATABASE,
         "spend.ledger": _DATABASE,
-        "metrics.port": 9108,
+        "status.port": 8077,
     },
     Place.CLOUD: {
         "aws.region": "us-east-1",
@@ -45,7 +45,7 @@ _SET: Final[dict[Place, dict[str, Any]]] = {
         "spend.price": "aws-lambda/us-east-1/x86_64",
         "spend.night_usd": 5,
         "spend.month_usd": 50,
-        "metrics.port": 9108,
+        "status.port": 8077,
     },
 }
 

@@ -288,12 +288,41 @@ class DeadLetters(Section):
     )
 
 
-class Metrics(Section):
-    """For Prometheus."""
+class Status(Section):
+    """The status page, the metrics and the health of a running dispatcher."""
 
-    port: int = Field(0, ge=0, le=65535, description="port that answers /metrics; 0: none does")
+    port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port of page, /metrics, /live and /ready; 0: none (unset: 8077, or another "
+        "that is free)",
+    )
     host: str = Field(
         "127.0.0.1",
         description="address it is on; in a container, where only the network around it can reach "
         "that, 0.0.0.0",
+    )
+    token: SecretStr | None = Field(
+        None,
+        description="what a person gives to pause, freeze, redrive, replay or review from the page "
+        "(unset: it only shows); better in the environment",
+    )
+    recent: int = Field(5000, ge=0, description="results that the page can look back at")
+    stalled_s: float = Field(
+        60.0, gt=0, description="seconds without a turn of the lane's loop after which it is dead"
+    )
+
+
+class Log(Section):
+    """What is written to standard error."""
+
+    format: Literal["auto", "json", "console"] = Field(
+        "auto",
+        description="json: one object a line; console: for people; auto: console on a terminal",
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info",
+        description="what is less than this is not written; the status page knows of it all the "
+        "same",
     )

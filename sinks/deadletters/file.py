@@ -16,8 +16,8 @@ from typing import Any, BinaryIO, ClassVar
 import orjson
 
 from sinks.deadletters.letter import DeadLetter, Place
-from sinks.errors import SinkRefused
-from sinks.journal import Journal
+from sinks.errors import NoRoom, SinkError, SinkRefused
+from sinks.journal import FULL, Journal
 
 
 class DeadLetterFile:
@@ -205,8 +205,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(number)
 
 
-def _refusal(path: Path, error: OSError) -> SinkRefused:
-    return SinkRefused(
-        f"{path} cannot be used for dead letters ({error.strerror or error}): make room on the "
-        "disk and check the folder and its permissions, then run again"
-    )
+def _refusal(path: Path, error: OSError) -> SinkError:
+    why = f"{path} cannot be used for dead letters ({error.strerror or error})"
+    if error.errno in FULL:
+        return NoRoom(f"{why}: make room on the disk")
+    return SinkRefused(f"{why}: check the folder and its permissions, then run again")

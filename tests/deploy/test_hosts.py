@@ -86,7 +86,7 @@ def test_the_service_of_the_host_has_settings_that_exist():
     assert chosen.sinks.required[0].startswith("postgresql://")
     assert chosen.spend.ledger.startswith("postgresql://")
     assert chosen.flow.grace_s < int(service()["stop_grace_period"].removesuffix("s"))
-    assert str(chosen.metrics.port) in service()["healthcheck"]["test"][-1]
+    assert f"http://127.0.0.1:{chosen.status.port}/live" in service()["healthcheck"]["test"][-1]
 
 
 def test_no_port_of_the_host_is_open_to_the_world():
@@ -108,11 +108,21 @@ def test_the_pod_has_settings_that_exist():
     chosen = Settings.model_validate(tomllib.loads(text))
     assert chosen.flow.grace_s < pod()["terminationGracePeriodSeconds"]
     (port,) = container()["ports"]
-    assert port["containerPort"] == chosen.metrics.port
-    assert chosen.metrics.host == "0.0.0.0"
+    assert port["containerPort"] == chosen.status.port
+    assert chosen.status.host == "0.0.0.0"
     given = {each["name"]: each.get("value", "x") for each in container()["env"]}
     assert settings_of(given).workers.count == 2
     assert given["LOOKBACK_KAFKA__INSTANCE_ID"] == "$(POD)"
+
+
+def test_the_pod_is_asked_for_its_health():
+    probes = {name: container()[f"{name}Probe"] for name in ("startup", "readiness", "liveness")}
+    (port,) = container()["ports"]
+    assert {each["httpGet"]["port"] for each in probes.values()} == {port["name"]}
+    paths = {name: each["httpGet"]["path"] for name, each in probes.items()}
+    assert paths == {"startup": "/live", "readiness": "/ready", "liveness": "/live"}
+    annotations = of_kind("StatefulSet")["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/port"] == str(port["containerPort"])
 
 
 def test_the_pod_can_do_little():

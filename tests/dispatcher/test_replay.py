@@ -186,7 +186,7 @@ def test_a_replay_answers_its_part_and_says_that_it_is_archival(lookback, inline
 
 
 def test_a_replay_lands_on_the_keys_of_the_live_lane(lookback, inline, tmp_path, night):
-    following.follow(night, tmp_path / "live", load(None), as_json=True)
+    following.follow(night, tmp_path / "live", load(None), following.Shown(as_json=True))
     lookback(night, **minutes(0, 20))
     assert results(tmp_path / "again").keys() < results(tmp_path / "live").keys()
 
@@ -205,7 +205,7 @@ def test_another_replay_needs_another_folder(lookback, inline, tmp_path, night):
     lookback(night, **minutes(10, 30))
     with pytest.raises(SettingsError, match=r"another replay.*from 2026-11-20"):
         lookback(night, **minutes(0, 10))
-    following.follow(night, tmp_path / "live", load(None), as_json=True)
+    following.follow(night, tmp_path / "live", load(None), following.Shown(as_json=True))
     with pytest.raises(SettingsError, match="no replay"):
         lookback(night, into=tmp_path / "live")
 

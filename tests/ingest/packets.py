@@ -64,6 +64,14 @@ def notice(number=1, **changed):
     return NewImage(**{**fields, **changed})
 
 
+def of_each_form():
+    """A good event of each form, by name: it decodes, and no damage to it does any harm."""
+    return {
+        "ztf": ztf_packet(),
+        "notice": notice().to_bytes(),
+    }
+
+
 def delivery(body, **headers):
     return Delivery(Position("test", "p", 0), body, 0.0, headers)
 

@@ -19,6 +19,7 @@ from workers.errors import WireError, WrongWeights
 from workers.photometry import measure
 from workers.quality import Quality
 from workers.shelf import shelf
+from workers.density import unsketch
 from workers.wire import Item, VerdictKind, decode_verdicts, encode_items
 
 
@@ -79,7 +80,9 @@ def test_every_item_has_its_verdict_in_order(job, model):
     )
     for k, each in enumerate(verdicts):
         assert each.kind is VerdictKind.ESTIMATED
-        for name in type(each.estimate).__dataclass_fields__:
+        middles, p = unsketch(each.estimate.pz)
+        assert np.interp(each.estimate.z_mode, middles, p) == pytest.approx(max(p), rel=0.1)
+        for name in type(each.estimate).__dataclass_fields__.keys() - {"pz"}:
             found = getattr(expected, name)[k]
             assert getattr(each.estimate, name) == (None if np.isnan(found) else found), name
     assert len({each.estimate.z_mean for each in verdicts}) == 3

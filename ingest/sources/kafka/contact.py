@@ -59,7 +59,12 @@ class Contact:
     def sign(self) -> None:
         """It answered."""
         if self._said:
-            _log.info("the Kafka broker answers again", servers=self._servers)
+            _log.info(
+                "the Kafka broker answers again",
+                ended="broker_gone",
+                subject=self._servers,
+                servers=self._servers,
+            )
         self._silent_since = self._failing_since = None
         self._said = False
 
@@ -89,6 +94,8 @@ class Contact:
         if not self._said:
             _log.warning(
                 "the Kafka broker does not answer; it is tried again",
+                incident="broker_gone",
+                subject=self._servers,
                 servers=self._servers,
                 error=what,
             )

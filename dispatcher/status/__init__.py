@@ -1,0 +1,1 @@
+"""What a person sees of a running dispatcher, and may do to it: page, interface, health."""
