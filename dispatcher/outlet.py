@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from dispatcher import logs
 from dispatcher.breaker import Breaker, State
 from dispatcher.conclusions import Conclusion
 from dispatcher.errors import LaneStopped
@@ -53,7 +54,7 @@ class Outlet:
     dropped: int = 0
     written: int = 0
     error: str | None = None
-    """Why the last write failed; None if it did not."""
+    """Why the last write failed, without secrets: people see it. None if it did not."""
     _fault: str = "sink_down"
     _queue: deque[Conclusion] = field(default_factory=deque)
     _filled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -140,7 +141,7 @@ class Outlet:
             await self.sleep(wait)
 
     def _failed(self, error: Exception) -> None:
-        was, self.error = self.breaker.state, str(error)
+        was, self.error = self.breaker.state, logs.redacted(str(error))
         self.breaker.failed()
         if was is State.CLOSED and self.breaker.state is not State.CLOSED:
             what = "its events wait" if self.required else "its rows are dropped until it is back"

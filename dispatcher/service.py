@@ -57,6 +57,10 @@ STATE_FILE = "state.sqlite"
 class ReviewDesk(Protocol):
     """Where a person decides on estimates (`dispatcher.review`)."""
 
+    @property
+    def waiting(self) -> int:
+        """How many wait, as far as was looked last."""
+
     async def listing(self, state: str, offset: int, limit: int) -> dict[str, Any]:
         """Estimates in that state."""
 

@@ -1,22 +1,24 @@
 """Documents say what the code does: tables made from it, links that lead somewhere, commands."""
 
+import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from mkdocs.commands.build import build
-from mkdocs.config import load_config
 from typer.main import get_command
 
 import sinks
 from dispatcher import metrics, settings
+from dispatcher.calls.durations import PRIOR
 from dispatcher.calls.sizing import Limits
 from dispatcher.cli import app
 from dispatcher.incidents import FAULTS, faults
+from dispatcher.ledger.prices import Tariff, price
+from dispatcher.plan import curve
+from dispatcher.settings.sections import ITEMS_PER_INVOCATION
 from sinks import schema
 from workers.weights import identify, shipped
 
@@ -56,17 +58,112 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target).exists(), target
 
 
-COMMAND = re.compile(r"^\s*(?:[A-Z_]+=\S+ |\S+ && )*(?:\.venv/bin/)?lookback (\w.*)$", re.MULTILINE)
+COMMANDS = get_command(app)
+COMMAND = re.compile(
+    r"^\s*(?:.+ && )?(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?lookback (\w.*)$", re.MULTILINE
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_are_what_the_command_line_takes(page):
     for line in COMMAND.findall(page.read_text().replace("\\\n", " ")):
-        words = shlex.split(line.removesuffix(" &"), comments=True)
-        known = get_command(app)
+        ours = re.split(r" (?:\||&|\d?>)", line)[0]  # and not what the shell does with it
+        words = shlex.split(ours, comments=True)
+        known = COMMANDS
         while hasattr(known, "commands"):
             known = known.commands[words.pop(0)]
         known.make_context(known.name, words)  # reads the words, and does nothing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_that_are_spoken_of_exist(page):
+    named = set(re.findall(r"`lookback (\w[\w-]*)", page.read_text()))
+    assert named <= set(COMMANDS.commands)
+
+
+# What a newcomer's machine has and this one has not; all else is run as it stands there.
+FIRST_STEPS = {
+    "python3.11 -m venv .venv && .venv/bin/pip install -q -e . && .venv/bin/": "",
+    "$PWD/.venv/bin": str(Path(sys.executable).parent),
+}
+
+
+def test_the_first_steps_lead_to_redshifts(tmp_path, kafka):
+    """README and quick start, command by command, in one folder."""
+    topic = f"alerts-{tmp_path.name}"
+    replaced = FIRST_STEPS | {"broker:9092": kafka, f"{kafka}/alerts": f"{kafka}/{topic}"}
+    replaced['"alerts"'] = f'"{topic}"'
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "LOOKBACK_KAFKA__GROUP": topic,
+    }
+    said = {}
+    for page in ("README.md", "docs/quick-start.md"):
+        text = (ROOT / page).read_text()
+        for block in re.findall(r"<!-- run -->\n```sh\n(.*?)```", text, re.DOTALL):
+            commands = block
+            for theirs, ours in replaced.items():
+                commands = commands.replace(theirs, ours)
+            if commands in said:
+                continue  # of both pages
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", commands],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+            said[commands] = done.stdout
+        (books,) = re.findall(r"^    (\d+ received = .*)$", text, re.MULTILINE)
+        assert any(books in " ".join(each.split()) for each in said.values()), said
+    assert (tmp_path / "night.png").exists() and (tmp_path / "stamp.png").exists()
+    assert sum("proved" in each for each in said.values()) == 2
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    made = {each.relative_to(tmp_path).with_suffix(".md") for each in tmp_path.rglob("*.html")}
+    assert {each.relative_to(ROOT / "docs") for each in ROOT.glob("docs/**/*.md")} <= made
+    for page in tmp_path.rglob("*.html"):
+        loaded = re.findall(
+            r'<(?:script|img|link rel="stylesheet")[^>]* (?:src|href)="(.*?)"', page.read_text()
+        )
+        assert not [each for each in loaded if "//" in each], f"{page.name} loads from elsewhere"
+
+
+def test_every_fault_has_an_entry_in_the_playbook():
+    text = (ROOT / "docs" / "playbook.md").read_text()
+    assert between("playbook.md", "faults") == faults.reference()
+    entries = {
+        anchor: (title, body)
+        for title, anchor, body in re.findall(
+            r"^## ([^\n]+) \{#([\w-]+)\}\n(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL
+        )
+    }
+    assert entries.keys() == {each.anchor for each in FAULTS.values()}
+    for fault in FAULTS.values():
+        title, body = entries[fault.anchor]
+        assert title == fault.title
+        assert fault.metric in body or fault.metric == "lookback_incident", fault.name
+        for part in ("You see", "It means", "Now.", "Later.", "It is over"):
+            assert f"**{part}" in body, f"{fault.name}: {part}"
+
+
+def test_what_the_cost_guide_says_of_rates_is_what_plan_says():
+    tariff = Tariff(price("aws-lambda/us-east-1/x86_64"), 1769, inline=ITEMS_PER_INVOCATION)
+    rows = between("cost.md", "plan").splitlines()[2:]
+    assert len(rows) > 3
+    for row in rows:
+        rate, objective, *figures = (each.strip() for each in row.strip("|").split("|"))
+        limits = Limits(ITEMS_PER_INVOCATION, 60.0, 1, exact_ranks=True)
+        best = curve(PRIOR, tariff, limits, float(rate), float(objective)).chosen
+        hourly = float(rate) * 3600 * best.usd_per_million / 1e6
+        usd = f"{best.usd_per_million:.3f}"
+        assert figures == [str(best.items), f"{best.age_s:.1f}", usd, f"{hourly:.4f}"]
 
 
 def test_the_version_has_a_place_in_the_changelog():

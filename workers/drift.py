@@ -44,6 +44,15 @@ CHECKS: Final = 10  # per window
 _BINS: Final = 20
 _LEAST_ITEMS: Final = 200  # the limits below are those of large numbers
 _BANDS: Final = "ugriz"
+QUANTITIES: Final = (
+    "z_median",
+    "width",
+    "flagged",
+    "unusual",
+    *_BANDS,
+    *(f"{blue}-{red}" for blue, red in pairwise(_BANDS)),
+)
+"""What is watched."""
 _FLOOR: Final = 1e-4  # share of an empty bin in the stability index, whose logarithm needs one
 
 State = dict[str, Any]

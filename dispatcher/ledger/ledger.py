@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -306,6 +306,11 @@ class Ledger:
                     self._answers()
             except LedgerUnavailable as error:
                 self._does_not_answer(error)
+
+    @property
+    def known_balances(self) -> Sequence[Balance]:
+        """As the store had them when it was asked last."""
+        return self._balances
 
     @property
     def away(self) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dispatcher import logs
 from dispatcher.beside import Beside
 from dispatcher.credit import Credit
 from dispatcher.deadletters import Selection
@@ -205,7 +206,7 @@ class Actions:
         try:
             await redrive.lane.run()
         except (DispatcherError, SinkError, IngestError) as error:
-            redrive.state, redrive.message = "failed", str(error)
+            redrive.state, redrive.message = "failed", logs.redacted(str(error))
             _log.warning("dead letters could not be sent again", error=str(error))
         else:
             redrive.state = "done"

@@ -17,7 +17,7 @@ from typing import Any, Final
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from dispatcher import health, metrics
+from dispatcher import health, logs, metrics
 from dispatcher.errors import SettingsError
 from dispatcher.service import Run
 from dispatcher.status.actions import Actions
@@ -237,4 +237,4 @@ async def _body(request: web.Request) -> dict[str, Any]:
 
 
 def _said(status: int, sentence: str) -> web.Response:
-    return web.json_response({"error": sentence}, status=status)
+    return web.json_response({"error": logs.redacted(sentence)}, status=status)

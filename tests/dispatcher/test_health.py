@@ -11,6 +11,7 @@ from dispatcher import health, logs
 from dispatcher.clock import ManualClock, SystemClock
 from dispatcher.destinations import results_outlet
 from dispatcher.pulse import Doing, Pulse
+from dispatcher.redaction import MASK
 from sinks.errors import SinkUnavailable
 from sinks.memory import MemorySink
 
@@ -125,7 +126,7 @@ async def test_it_is_not_ready_while_a_required_sink_is_away(prepare):
 
     async def door(_):
         if away:
-            raise SinkUnavailable("nobody answers at db:5432")
+            raise SinkUnavailable("nobody answers at postgresql://me:hunter-2222@db:5432")
 
     async with prepare() as run:
         outlet = instead(run, door)
@@ -133,7 +134,8 @@ async def test_it_is_not_ready_while_a_required_sink_is_away(prepare):
         outlet.breaker.cool_down_s = 0.05
         async with under_way(run) as lane:
             await until(lambda: outlet.error is not None)
-            why = f"the sink {outlet.name} takes no rows: nobody answers at db:5432"
+            at = f"postgresql://me:{MASK}@db:5432"
+            why = f"the sink {outlet.name} takes no rows: nobody answers at {at}"
             assert health.ready(run).reasons == (why,)
             assert health.live(run).ok
             outlet.required = False

@@ -16,11 +16,14 @@ import pytest
 import structlog
 from hypothesis import example, given
 from hypothesis import strategies as st
+from small_run import EVENTS, preparing
 from structlog.contextvars import bind_contextvars, get_contextvars, unbind_contextvars
 
 from dispatcher import logs
 from dispatcher.errors import SettingsError
 from dispatcher.incidents import current_board
+from dispatcher.intake import Intake
+from dispatcher.invokers import InlineInvoker
 from dispatcher.redaction import MASK, Redactor, secrets_of, secrets_of_environment
 from dispatcher.settings import load
 
@@ -268,6 +271,43 @@ async def test_what_is_bound_to_one_event_stays_with_it():
         unbind_contextvars("position")
     assert seen == {n: {"position": n, "alert_id": n} for n in range(5)}
     assert get_contextvars() == {}
+
+
+async def test_lines_say_which_event_and_which_batch(lines, tmp_path, monkeypatch):
+    """In a run: within the work on an event its place, at the workers the batch, else neither."""
+
+    def saying(owner, name, what):
+        before = getattr(owner, name)
+
+        async def said(self, *arguments, **options):
+            structlog.get_logger().warning(what)
+            return await before(self, *arguments, **options)
+
+        monkeypatch.setattr(owner, name, said)
+
+    logs.configure("json")
+    saying(Intake, "identify", "identifying")
+    saying(Intake, "resolve", "resolving")
+    saying(InlineInvoker, "invoke", "asking")
+    async with preparing(tmp_path)() as run:
+        run.pipeline.listeners.append(lambda _: structlog.get_logger().warning("settled"))
+        await run.lane.run()
+    told = {what: [] for what in ("identifying", "resolving", "asking", "settled")}
+    for each in lines():
+        told[each["event"]].append(each)
+    assert [each["position"].split(":")[-2:] for each in told["identifying"]] == [
+        ["p", str(n)] for n in range(EVENTS)
+    ]
+    assert "alert_id" not in told["identifying"][1], "nothing is left of the event before"
+    places = {
+        (each["position"].split(":")[-1], str(each["alert_id"])) for each in told["resolving"]
+    }
+    assert places == {(str(n), str(n)) for n in range(EVENTS)}
+    batches = [each["batch"] for each in told["asking"]]
+    assert len(batches) == len(set(batches)) > 1
+    assert not [each for each in told["asking"] if "position" in each]
+    assert not [each for each in told["settled"] if {"position", "batch"} & each.keys()]
+    assert len(told["settled"]) == EVENTS
 
 
 def test_binding_an_event_costs_little():

@@ -1,5 +1,6 @@
 """What stands on the page, as a person reads it."""
 
+import asyncio
 import re
 from contextlib import asynccontextmanager
 
@@ -38,10 +39,18 @@ async def shown(page):
     return snapshot
 
 
+async def until(page, holds):
+    """Returns when an expression of JavaScript is true (the page's policy allows no polling)."""
+    async with asyncio.timeout(5):
+        while not await page.evaluate(holds):
+            await asyncio.sleep(0.02)
+
+
 @asynccontextmanager
 async def opened(browser, address, **options):
     """The page, with what its console complained of."""
     page = await browser.new_page(**{"viewport": {"width": 1400, "height": 900}, **options})
+    page.set_default_timeout(5000)
     page.complaints = []
     page.on("console", lambda each: each.type == "error" and page.complaints.append(each.text))
     page.on("pageerror", lambda each: page.complaints.append(str(each)))

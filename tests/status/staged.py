@@ -14,6 +14,7 @@ from dispatcher.invokers import InlineInvoker
 from dispatcher.service import Run
 from dispatcher.settings import Settings
 from dispatcher.status.server import serve
+from dispatcher.status.snapshot import Snapshots
 from ingest.sources.memory import MemorySource
 from workers.handler import handler
 
@@ -52,6 +53,7 @@ class Stage:
     run: Run
     source: Patient
     address: str
+    snapshots: Snapshots
 
     @classmethod
     @asynccontextmanager
@@ -72,12 +74,12 @@ class Stage:
                 invoker=InlineInvoker(answering),
                 tense="test",
             ) as run,
-            serve(run) as (address, _),
+            serve(run) as (address, snapshots),
             asyncio.TaskGroup() as tasks,
         ):
             tasks.create_task(service.follow(run, asyncio.Event()))
             try:
-                yield cls(run, source, address)
+                yield cls(run, source, address, snapshots)
             finally:
                 source.ended = True
                 run.lane.resume()

@@ -7,13 +7,23 @@ from collections import Counter
 from contextlib import closing
 
 import pytest
-from browsing import figure, shown, table, text
+import pytest_asyncio
+from browsing import figure, opened, shown, table, text, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def page(browser, stage):
+    """One page for all: they only look."""
+    async with opened(browser, stage.address) as made:
+        await shown(made)
+        yield made
+        assert made.complaints == []
+
+
 async def test_books_are_those_of_the_run_and_of_its_sinks(page, stage):
-    snapshot = await shown(page)
+    snapshot = await stage.ask("api/status")
     written = await page.locator("#books li").evaluate_all(
         "terms => terms.map(each => [each.querySelector('span').textContent,"
         " each.querySelector('strong').textContent])"
@@ -76,8 +86,8 @@ async def test_rates_are_drawn_second_by_second(page):
     assert f"{most} at most" in await text(page, "rate-chart-desc")
 
 
-async def test_lanes_sinks_and_money_are_those_of_the_run(page):
-    snapshot = await shown(page)
+async def test_lanes_sinks_and_money_are_those_of_the_run(page, stage):
+    snapshot = await stage.ask("api/status")
     (lane,) = snapshot["lanes"]
     (row,) = await table(page, "lanes-table")
     assert row[0] == lane["lane"]
@@ -98,7 +108,7 @@ async def test_lanes_sinks_and_money_are_those_of_the_run(page):
 
 
 async def test_science_is_that_of_the_run(page, stage):
-    snapshot = await shown(page)
+    snapshot = await stage.ask("api/status")
     rows = await table(page, "z-table")
     assert [figure(row[1]) for row in rows] == snapshot["redshifts"]["night"]
     assert sum(figure(row[1]) for row in rows) == stage.run.totals().outcomes["written"]
@@ -116,7 +126,7 @@ async def test_science_is_that_of_the_run(page, stage):
 
 
 async def test_dead_letters_and_log_are_those_of_the_run(page, stage):
-    snapshot = await shown(page)
+    snapshot = await stage.ask("api/status")
     rows = await table(page, "letters-table")
     reasons = Counter(
         json.loads(line)["reason"]
@@ -134,7 +144,7 @@ async def test_dead_letters_and_log_are_those_of_the_run(page, stage):
 
 async def test_one_object_with_all_that_is_known_of_it(page, stage):
     await page.select_option("#filter-status", "ok")
-    await page.wait_for_function("!document.querySelector('#window .badge:not(.ok)')")
+    await until(page, "!document.querySelector('#window .badge:not(.ok)')")
     await page.click("#row-1")
     found = (await stage.ask("api/results?status=ok&offset=1&limit=1"))["results"][0]
     whole = await stage.ask(f"api/results/{found['result_id']}")
@@ -168,10 +178,11 @@ async def test_one_object_with_all_that_is_known_of_it(page, stage):
 
 
 async def test_what_was_not_estimated_says_why(page, stage):
+    await page.select_option("#filter-status", "")
     await page.fill("#filter-search", "3000000000015")
-    await page.wait_for_function("document.querySelectorAll('#window tr').length === 6")
+    await until(page, "document.querySelectorAll('#window tr').length === 6")
     await page.click("#row-0")
-    await page.wait_for_function("!document.querySelector('#object-body').hidden")
+    await until(page, "!document.querySelector('#object-body').hidden")
     verdict = await text(page, "object-verdict")
     assert verdict.startswith("No redshift: ")
     found = (await stage.ask("api/results?search=3000000000015&limit=1"))["results"][0]

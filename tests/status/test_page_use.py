@@ -4,13 +4,22 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import pytest_asyncio
 import structlog
-from browsing import figure, opened, shown, table, text
-from staged import TOKEN
+from browsing import opened, shown, table, text, until
+from staged import TOKEN, Stage, night_of
 
 AUDIT = (Path(__file__).parent / "audit.js").read_text()
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def stage(tmp_path_factory, board):
+    """A small night: here it is about what a person does."""
+    async with Stage.of(tmp_path_factory.mktemp("stage"), night_of(12), token=TOKEN) as made:
+        await made.settled()
+        yield made
 
 
 async def test_incidents_come_to_the_top_and_are_read_out_once(page):
@@ -42,6 +51,51 @@ async def test_old_figures_do_not_look_fresh(page):
     page.complaints.clear()  # the browser says itself that it could not ask
 
 
+HEADLINE = """changes => Promise.all([import("/assets/headline.js"), fetch("/api/status")])
+  .then(async ([{ headline }, answer]) => {
+    const { kind, text } = headline({ ...(await answer.json()), incidents: [], ...changes });
+    return [kind, text];
+  })"""
+STILL = {"rates": {"estimates_per_s": 0}}
+BUSY = [{"at_workers": 32}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "begins"),
+    [
+        ({}, "ok", "Running. Books balance. "),
+        (
+            {"held": {"by": "money", "why": "the night has spent its $4.00"}, **STILL},
+            "attention",
+            "Standing still: money. the night has spent its $4.00. Books balance.",
+        ),
+        ({"held": {"by": "workers"}, "lanes": BUSY, **STILL}, "ok", "Running. Books balance. "),
+        (
+            {"held": {"by": "workers"}, "lanes": [], **STILL},
+            "attention",
+            "Standing still: workers.",
+        ),
+        ({"books": {"balanced": False}}, "bad", "Running. The books do not balance."),
+        (
+            {"health": {"live": False}},
+            "bad",
+            "Running. Books balance. The consume loop does not answer.",
+        ),
+    ],
+)
+async def test_the_headline_says_how_it_stands(page, changes, kind, begins):
+    found, sentence = await page.evaluate(HEADLINE, changes)
+    assert (found, sentence[: len(begins)]) == (kind, begins)
+
+
+async def test_the_end_of_a_run_is_not_an_incident(page, stage):
+    stage.snapshots.ended = True
+    await shown(page)
+    said = await text(page, "sentence")
+    assert said.startswith("Ended. 12 redshifts written. Books balance.")
+    stage.snapshots.ended = False
+
+
 async def test_a_new_snapshot_leaves_focus_and_nodes_alone(page):
     await page.focus("#filter-search")
     await page.evaluate("kept = document.querySelector('#partitions-table tbody tr')")
@@ -65,13 +119,9 @@ async def test_everything_is_in_reach_of_the_keyboard(page):
     assert await page.get_attribute("#list-table", "aria-activedescendant") == "row-1"
     await page.keyboard.press("End")
     last = page.locator("#window tr").last
-    await page.wait_for_function(
-        "document.querySelector('#window tr:last-of-type').ariaSelected === 'true'"
-    )
+    await until(page, "document.querySelector('#window tr:last-of-type').ariaSelected === 'true'")
     name = await last.locator("th").text_content()
-    await page.wait_for_function(
-        "name => document.querySelector('#object-title').textContent === name", arg=name
-    )
+    await until(page, f"document.querySelector('#object-title').textContent === '{name}'")
     await page.keyboard.press("Home")
     assert await page.get_attribute("#list-table", "aria-activedescendant") == "row-0"
 
@@ -80,7 +130,7 @@ async def test_everything_is_in_reach_of_the_keyboard(page):
 async def test_everybody_can_read_it(browser, stage, scheme):
     async with opened(browser, stage.address, color_scheme=scheme) as page:
         await page.click("#row-0")
-        await page.wait_for_function("!document.querySelector('#object-body').hidden")
+        await until(page, "!document.querySelector('#object-body').hidden")
         assert await page.evaluate(AUDIT) == []
 
 
@@ -95,7 +145,7 @@ async def confirm(page, token=None):
     if token:
         await page.fill("#token", token)
     await page.click("#dialog-yes")
-    await page.wait_for_function("document.querySelector('#outcome-text').textContent")
+    await until(page, "document.querySelector('#outcome-text').textContent")
     said = await text(page, "outcome-text")
     await page.click("#outcome-close")
     return said

@@ -5,9 +5,11 @@ import { count, plural, rate, seconds, sentence, words } from "./format.js";
 const GLYPHS = { ok: "●", attention: "▲", bad: "■", waiting: "○" };
 
 /** Whether something that should move does not. */
-function standsStill({ held, rates, books }) {
-  const idle = ["nothing", "company"].includes(held.by) && books.in_flight === 0;
-  return !idle && held.by !== "nothing" && rates.estimates_per_s === 0;
+function standsStill({ held, rates, lanes }) {
+  // Workers that have a batch are at work, however long it takes them.
+  const atWork = held.by === "workers" && lanes.some((each) => each.at_workers > 0);
+  const waits = !["nothing", "company", "pause"].includes(held.by) && !atWork;
+  return waits && rates.estimates_per_s === 0;
 }
 
 function doing(snapshot) {
