@@ -304,9 +304,7 @@ class Lane:
 
     def _say_that_commits_fail(self, error: str | None) -> None:
         if error and not self._commits_fail:
-            _log.warning(
-                "commits fail, and are tried again", incident="commits_fail", error=error
-            )
+            _log.warning("commits fail, and are tried again", incident="commits_fail", error=error)
         elif not error and self._commits_fail:
             _log.info("commits succeed again", ended="commits_fail")
         self._commits_fail = error is not None

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from aiohttp import ClientSession, web
 from aiobotocore.session import get_session
+from aiohttp import ClientSession, web
 from aiokafka import AIOKafkaProducer
 from parts.aws import ACCESS
 from parts.kafka import noida

@@ -51,6 +51,13 @@ async def test_old_figures_do_not_look_fresh(page):
     page.complaints.clear()  # the browser says itself that it could not ask
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def glance(browser, stage):
+    """A page for tests that do nothing to it."""
+    async with opened(browser, stage.address) as made:
+        yield made
+
+
 HEADLINE = """changes => Promise.all([import("/assets/headline.js"), fetch("/api/status")])
   .then(async ([{ headline }, answer]) => {
     const { kind, text } = headline({ ...(await answer.json()), incidents: [], ...changes });
@@ -83,8 +90,8 @@ BUSY = [{"at_workers": 32}]
         ),
     ],
 )
-async def test_the_headline_says_how_it_stands(page, changes, kind, begins):
-    found, sentence = await page.evaluate(HEADLINE, changes)
+async def test_the_headline_says_how_it_stands(glance, changes, kind, begins):
+    found, sentence = await glance.evaluate(HEADLINE, changes)
     assert (found, sentence[: len(begins)]) == (kind, begins)
 
 
@@ -116,14 +123,14 @@ async def test_everything_is_in_reach_of_the_keyboard(page):
     assert {"pause", "freeze", "replay", "redrive", "filter-status", "filter-search"} <= set(stops)
     for key in ("ArrowDown", "ArrowDown", "ArrowUp", "ArrowDown"):
         await page.keyboard.press(key)
-    assert await page.get_attribute("#list-table", "aria-activedescendant") == "row-1"
+    await page.wait_for_selector("#list-table[aria-activedescendant=row-1]")
     await page.keyboard.press("End")
     last = page.locator("#window tr").last
     await until(page, "document.querySelector('#window tr:last-of-type').ariaSelected === 'true'")
     name = await last.locator("th").text_content()
     await until(page, f"document.querySelector('#object-title').textContent === '{name}'")
     await page.keyboard.press("Home")
-    assert await page.get_attribute("#list-table", "aria-activedescendant") == "row-0"
+    await page.wait_for_selector("#list-table[aria-activedescendant=row-0]")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -15,11 +15,11 @@ import pytest
 
 import fmi
 from workers import handler, inference
+from workers.density import unsketch
 from workers.errors import WireError, WrongWeights
 from workers.photometry import measure
 from workers.quality import Quality
 from workers.shelf import shelf
-from workers.density import unsketch
 from workers.wire import Item, VerdictKind, decode_verdicts, encode_items
 
 
