@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import socket
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -34,10 +35,19 @@ def missing_for_ipv6():
     return None
 
 
+def missing_for_browser():
+    """Why no page can be looked at; None if one can."""
+    return None if shutil.which("chromium") else "no chromium is on the PATH"
+
+
 # What a machine may lack, by the fixture that tests ask for, with the reason.
 LACKING = {
     fixture: why
-    for fixture, why in {"internet": missing_for_networks(), "ipv6": missing_for_ipv6()}.items()
+    for fixture, why in {
+        "internet": missing_for_networks(),
+        "ipv6": missing_for_ipv6(),
+        "browser": missing_for_browser(),
+    }.items()
     if why
 }
 

@@ -51,6 +51,16 @@ def test_every_metric_is_documented():
     assert between("metrics.md", "metrics") == metrics.reference()
 
 
+def test_metrics_that_are_spoken_of_exist():
+    named = {
+        name
+        for page in PAGES
+        for name in re.findall(r"[`({]+(lookback_\w+)[`{]", page.read_text())
+        if name != "lookback_inside"  # the network of the compose file
+    }
+    assert named <= set(metrics.METRICS)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
@@ -137,6 +147,14 @@ def test_the_site_builds_without_a_warning(tmp_path):
         assert not [each for each in loaded if "//" in each], f"{page.name} loads from elsewhere"
 
 
+def test_every_panel_of_the_page_is_explained():
+    page = (ROOT / "dispatcher" / "status" / "assets" / "index.html").read_text()
+    panels = re.findall(r'<section id="[\w-]+".*?<h2 [^>]*>([^<]+)</h2>', page, re.DOTALL)
+    text = (ROOT / "docs" / "status-page.md").read_text()
+    table = text.partition("| panel | question |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| ([^|]+?) \|", table, re.MULTILINE) == panels
+
+
 def test_every_fault_has_an_entry_in_the_playbook():
     text = (ROOT / "docs" / "playbook.md").read_text()
     assert between("playbook.md", "faults") == faults.reference()
@@ -153,6 +171,16 @@ def test_every_fault_has_an_entry_in_the_playbook():
         assert fault.metric in body or fault.metric == "lookback_incident", fault.name
         for part in ("You see", "It means", "Now.", "Later.", "It is over"):
             assert f"**{part}" in body, f"{fault.name}: {part}"
+
+
+def test_lines_of_the_log_that_the_playbook_quotes_are_said():
+    text = " ".join((ROOT / "docs" / "playbook.md").read_text().split())
+    seen = re.findall(r"\*\*You see\*\*(.*?)\*\*It means", text)
+    quoted = {each for part in seen for each in re.findall(r"`([a-z]\w* [^`=]+)`", part)}
+    packages = ("dispatcher", "ingest", "sinks", "workers")
+    code = "".join(each.read_text() for name in packages for each in (ROOT / name).rglob("*.py"))
+    assert len(quoted) > len(FAULTS) / 2
+    assert not {each for each in quoted if each not in code and not each.startswith("lookback ")}
 
 
 def test_what_the_cost_guide_says_of_rates_is_what_plan_says():
