@@ -207,6 +207,36 @@ PARTS: Final[list[list[Panel]]] = [
     ],
     [
         (
+            "Ledger: caps",
+            LINE,
+            "currencyUSD",
+            [("lookback_cap_dollars", "{{account}} {{window}}")],
+            "What may be spent. It changes when somebody changes it.",
+        ),
+        (
+            "Ledger: set aside",
+            LINE,
+            "currencyUSD",
+            [
+                ("lookback_reserved_dollars", "set aside"),
+                ("lookback_overspent_dollars_total", "spent above that"),
+            ],
+            "For calls under way; and what calls have cost above it, which should stay 0.",
+        ),
+        (
+            "Health",
+            LINE,
+            "short",
+            [
+                ("lookback_live", "live"),
+                ("lookback_ready", "ready"),
+                ("lookback_paused", "paused"),
+            ],
+            "1 for yes. Not live: only a restart helps. Not ready: something it needs is away.",
+        ),
+    ],
+    [
+        (
             "Held back",
             LINE,
             "percentunit",

@@ -1,6 +1,6 @@
 """Every metric: name, kind, unit, labels, meaning. Nothing else can be exposed.
 
-Labels are bounded: by the partitions of the source, the sinks of the settings, or by enumerations.
+Every label is bounded, and `LABELS` says by what: no label holds an event, an object or a text.
 """
 
 from __future__ import annotations
@@ -44,6 +44,28 @@ def _counter(name: str, meaning: str, *labels: str, unit: str = "") -> Metric:
 def _gauge(name: str, meaning: str, *labels: str, unit: str = "") -> Metric:
     return Metric(f"lookback_{name}", Kind.GAUGE, meaning, unit, labels)
 
+
+LABELS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "lane": "live, replay, redrive",
+        "source": "the one that the run reads",
+        "partition": "the partitions of the source that are ours",
+        "outcome": "written, duplicate, filtered, not_applicable, dead",
+        "class": "the five error classes of dead letters",
+        "quantile": "0.5, 0.98",
+        "by": "company, workers, money, guard, live",
+        "purse": "the five purses of the ledger",
+        "account": "the purses, and total",
+        "window": "minute, hour, night, month",
+        "sink": "the sinks of the settings",
+        "quantity": "the 13 that are watched: redshifts, quality, magnitudes, colours",
+        "fault": "the faults of the playbook",
+        "version": "one a process",
+        "model": "one a process",
+        "weights": "one a process: the first twelve digits of their SHA-256",
+    }
+)
+"""What bounds the values of each label."""
 
 _PAGE: Final = ("lane", "source", "partition")
 _TOPIC: Final = ("source", "partition")
@@ -109,6 +131,7 @@ _ALL: Final = (
     _counter("incidents", "incidents that have begun, by fault", "fault"),
     _counter("clock_jumps", "times that the clock of this machine was set"),
     _gauge("live", "1 while the lane's loop makes its turns (/live)"),
+    _gauge("silent_seconds", "how long that loop has made no turn", unit="s"),
     _gauge("ready", "1 while all that is needed is there (/ready)"),
     _gauge("paused", "1 while a person holds the source back"),
     _gauge("build_info", "always 1: what runs", "version", "model", "weights"),
@@ -119,10 +142,12 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType({each.name: each for eac
 
 
 def reference() -> str:
-    """All metrics as a Markdown table: `docs/metrics.md` holds it."""
+    """All metrics and their labels as Markdown tables: `docs/metrics.md` holds them."""
     rows = [
         f"| `{each.name}` | {each.kind} | {each.unit} | {', '.join(each.labels)} | {each.meaning} |"
         for each in METRICS.values()
     ]
     head = ["| metric | kind | unit | labels | meaning |", "|---|---|---|---|---|"]
-    return "\n".join([*head, *rows]) + "\n"
+    bounds = [f"| `{label}` | {values} |" for label, values in LABELS.items()]
+    labels = ["", "| label | its values |", "|---|---|"]
+    return "\n".join([*head, *rows, *labels, *bounds]) + "\n"

@@ -48,10 +48,15 @@ class RunCollector:
         return [each.family() for each in METRICS.values()]
 
     def collect(self) -> Iterable[Family]:
-        """All metrics as they are now; those that this run has no value for are empty."""
+        """All metrics as they are now; those that this run has no value for are empty.
+
+        KeyError, ValueError: a metric that the catalogue does not have, or not with these labels.
+        """
         families = {name: each.family() for name, each in METRICS.items()}
         for name, value, labels in self._samples():
             full = f"lookback_{name}"
+            if len(labels) != len(METRICS[full].labels):
+                raise ValueError(f"{full} has the labels {METRICS[full].labels}, not {labels}")
             families[full].add_metric(labels, value)
         return families.values()
 
@@ -146,7 +151,7 @@ class RunCollector:
         yield "out_of_domain_ratio", night.out_of_domain / asked if asked else 0.0, ()
         for quantity in QUANTITIES:
             yield "drift", float(quantity in adrift), (quantity,)
-        yield "review_waiting", self._run.desk.waiting if self._run.desk else 0, ()
+        yield "review_waiting", self._run.desk.waiting, ()
 
     def _health(self) -> Iterator[Sample]:
         run, lasting = self._run, Counter(each.fault.name for each in self._run.board.open())
@@ -155,6 +160,7 @@ class RunCollector:
             yield "incidents_total", run.board.counts[fault], (fault,)
         yield "clock_jumps_total", run.watchman.jumps, ()
         yield "live", float(health.live(run).ok), ()
+        yield "silent_seconds", run.lane.pulse.silent_s, ()
         yield "ready", float(health.ready(run).ok), ()
         model = run.groups.model
         yield "build_info", 1, (version("lookback"), model.name, model.weights_sha256[:_SHORT])
