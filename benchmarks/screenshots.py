@@ -14,14 +14,15 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-EVENTS: Final = 1500
-SCHEMES: Final = ("light", "dark")
-SIZE: Final = {"width": 1360, "height": 1180}
+EVENTS: Final = 3000
+SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
+SIZE: Final[ViewportSize] = {"width": 1360, "height": 1180}
 _START_S: Final = 60.0
+_WATCHED_S: Final = 3.0  # so that there is a rate to draw
 
 
 def main() -> None:
@@ -36,8 +37,12 @@ def main() -> None:
                 browser = playwright.chromium.launch(
                     executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
                 )
-                for scheme in SCHEMES:
-                    _take(browser, f"http://127.0.0.1:{port}/", scheme, folder)
+                pages = [_open(browser, f"http://127.0.0.1:{port}/", each) for each in SCHEMES]
+                time.sleep(_WATCHED_S)
+                for page in pages:  # a demo night has one: what to do is worth a picture
+                    page.wait_for_selector("#open-incidents li")
+                for page, scheme in zip(pages, SCHEMES, strict=True):
+                    _take(page, scheme, folder)
                 browser.close()
         finally:
             demo.terminate()
@@ -65,18 +70,21 @@ def _wait_for(address: str, demo: subprocess.Popen[bytes]) -> None:
     sys.exit("the demo did not start: run `lookback demo --stay` to see why")
 
 
-def _take(browser: Browser, address: str, scheme: str, folder: Path) -> None:
-    """The first sight of the page, and its browser of objects."""
-    page = browser.new_page(viewport=SIZE, color_scheme=scheme)  # type: ignore[arg-type]
+def _open(browser: Browser, address: str, scheme: Literal["light", "dark"]) -> Page:
+    page = browser.new_page(viewport=SIZE, color_scheme=scheme)
     page.goto(address)
     page.wait_for_selector("#window .badge.ok")
-    page.wait_for_timeout(1500)  # a few more figures
+    return page
+
+
+def _take(page: Page, scheme: str, folder: Path) -> None:
+    """The first sight of the page, and its browser of objects."""
     page.screenshot(path=folder / f"status-{scheme}.png")
     page.locator("#window tr", has=page.locator(".badge.ok")).nth(2).click()
     page.wait_for_selector("#stamp canvas")
     page.evaluate("document.querySelector('header').style.position = 'static'")
+    page.set_viewport_size({"width": SIZE["width"], "height": 1600})
     page.locator("#objects").screenshot(path=folder / f"status-objects-{scheme}.png")
-    page.close()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ every row says the same things in the same words.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -39,15 +40,30 @@ class Conclusion:
     """Sketch of p(z), where there is one."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Decided:
+    """A row that a person has decided on. Its errand was settled when it was held for that."""
+
+    row: ResultRecord
+
+
+Writable = Conclusion | Decided
+
+
+def _as_it_is(record: ResultRecord) -> ResultRecord:
+    return record
+
+
 @dataclass(frozen=True, slots=True)
 class Clerk:
-    """Writes the rows of one run."""
+    """Writes the rows of one run. `examine`: says of an estimate whether a person looks at it."""
 
     run_id: str
     model: ModelIdentity
     clock: Clock
     tense: str = "current"
     redriven: dict[Position, int] = field(default_factory=dict)
+    examine: Callable[[ResultRecord], ResultRecord] = _as_it_is
 
     def passed_over(self, errand: Errand, outcome: Outcome) -> Conclusion:
         """A duplicate or filtered event."""
@@ -89,7 +105,8 @@ class Clerk:
             **_cost(question),
             **_redshift(reply.estimate),
         )
-        return Conclusion(errand, Outcome.WRITTEN, record, question.stamp, reply.estimate.pz)
+        row = self.examine(record)
+        return Conclusion(errand, Outcome.WRITTEN, row, question.stamp, reply.estimate.pz)
 
     def _dead(
         self,

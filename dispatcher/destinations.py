@@ -9,7 +9,7 @@ from pathlib import Path
 from dispatcher.access import aws_client, kafka_client
 from dispatcher.breaker import Breaker
 from dispatcher.clock import Clock
-from dispatcher.conclusions import Conclusion
+from dispatcher.conclusions import Writable
 from dispatcher.outlet import Outlet
 from dispatcher.settings import Settings
 from dispatcher.writer import Writer
@@ -18,7 +18,7 @@ from sinks.deadletters import DeadLetter, DeadLetterSink
 from sinks.record import ResultRecord
 from sinks.sink import Sink
 
-Store = Callable[[Sequence[Conclusion]], Awaitable[None]]
+Store = Callable[[Sequence[Writable]], Awaitable[None]]
 
 
 def access(settings: Settings) -> Access:
@@ -67,13 +67,13 @@ def results_outlet(
     )
 
 
-def records(conclusions: Sequence[Conclusion]) -> list[ResultRecord]:
+def records(conclusions: Sequence[Writable]) -> list[ResultRecord]:
     """The rows of conclusions that have a result."""
     return [each.row for each in conclusions if isinstance(each.row, ResultRecord)]
 
 
 def _store_results(sink: Sink) -> Store:
-    async def store(conclusions: Sequence[Conclusion]) -> None:
+    async def store(conclusions: Sequence[Writable]) -> None:
         await sink.write(records(conclusions))
 
     return store
@@ -83,7 +83,7 @@ def _open_and_store(sink: Sink) -> Store:
     """A best-effort sink may be away at the start of a run, too."""
     is_open = False
 
-    async def store(conclusions: Sequence[Conclusion]) -> None:
+    async def store(conclusions: Sequence[Writable]) -> None:
         nonlocal is_open
         if not is_open:
             await sink.open()
@@ -94,7 +94,7 @@ def _open_and_store(sink: Sink) -> Store:
 
 
 def _store_letters(letters: DeadLetterSink) -> Store:
-    async def store(conclusions: Sequence[Conclusion]) -> None:
+    async def store(conclusions: Sequence[Writable]) -> None:
         await letters.write([each.row for each in conclusions if isinstance(each.row, DeadLetter)])
 
     return store

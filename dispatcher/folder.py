@@ -13,6 +13,18 @@ from dispatcher.errors import SettingsError
 _LOCK: Final = "lock"
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a service holds `folder` now."""
+    try:
+        with (folder / _LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
     """Hold `folder` (made if need be) while the context lasts; a crash lets go of it.

@@ -99,7 +99,7 @@ class _Following:
 
     async def to_the_end(self, source: str | None) -> str | None:
         """Returns what is wrong, as a sentence."""
-        from dispatcher import collector, report, systemd
+        from dispatcher import collector, report, service, systemd
         from dispatcher.status.server import serve
 
         run, shown = self._run, self._shown
@@ -116,7 +116,7 @@ class _Following:
             self._report()
             if shown.stay and not self._stopping.is_set():
                 self._console.print(f"The page stays at {address} until Ctrl-C.")
-                await self._stopping.wait()
+                await service.stay(run, self._stopping)
         trouble = trouble or report.trouble(run)
         return trouble or (_NOTHING_LEFT if self._spent.is_set() else None)
 

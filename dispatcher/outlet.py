@@ -17,7 +17,7 @@ import structlog
 
 from dispatcher import logs
 from dispatcher.breaker import Breaker, State
-from dispatcher.conclusions import Conclusion
+from dispatcher.conclusions import Writable
 from dispatcher.errors import LaneStopped
 from sinks.errors import CredentialsExpired, NoRoom, SinkRefused, SinkUnavailable
 
@@ -30,8 +30,8 @@ _FAULTS: Final[dict[type[Exception], str]] = {
 
 _log = structlog.get_logger()
 
-Acknowledge = Callable[[Sequence[Conclusion]], None]
-Stored = Callable[[str, Sequence[Conclusion]], None]
+Acknowledge = Callable[[Sequence[Writable]], None]
+Stored = Callable[[str, Sequence[Writable]], None]
 """Told of the name of a sink and of what it has now."""
 
 
@@ -44,7 +44,7 @@ class Outlet:
     """
 
     name: str
-    store: Callable[[Sequence[Conclusion]], Awaitable[None]]
+    store: Callable[[Sequence[Writable]], Awaitable[None]]
     breaker: Breaker
     batch: int
     required: bool = True
@@ -56,7 +56,7 @@ class Outlet:
     error: str | None = None
     """Why the last write failed, without secrets: people see it. None if it did not."""
     _fault: str = "sink_down"
-    _queue: deque[Conclusion] = field(default_factory=deque)
+    _queue: deque[Writable] = field(default_factory=deque)
     _filled: asyncio.Event = field(default_factory=asyncio.Event)
     _full: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -65,7 +65,7 @@ class Outlet:
         """Rows that the sink has not seen. Bounded by the in-flight credit, or by best effort."""
         return len(self._queue)
 
-    def put(self, conclusion: Conclusion) -> None:
+    def put(self, conclusion: Writable) -> None:
         """Hand a conclusion over."""
         self._queue.append(conclusion)
         self._filled.set()
@@ -110,7 +110,7 @@ class Outlet:
             except TimeoutError:
                 pass
 
-    async def _write(self, batch: Sequence[Conclusion]) -> bool:
+    async def _write(self, batch: Sequence[Writable]) -> bool:
         """Whether the sink has the batch now. A required one always has it in the end."""
         while True:
             if not self.required and self.breaker.state is State.OPEN:

@@ -24,6 +24,7 @@ from dispatcher.errands import Errand, Identified, Question
 from dispatcher.errors import BrokenStream
 from dispatcher.intake import Intake
 from dispatcher.lane import Settle
+from dispatcher.review.desk import Desk
 from dispatcher.traces import Traces
 from dispatcher.writer import Writer
 
@@ -33,7 +34,7 @@ class Pipeline:
     """Everything that moves errands from the lane to the sinks.
 
     `listeners` are told of every settled errand (metrics, live view). `most_dead`: as many events
-    in a row that cannot be read end the work.
+    in a row that cannot be read end the work. `desk`: publishes what a person has decided on.
     """
 
     intake: Intake
@@ -43,6 +44,7 @@ class Pipeline:
     listeners: list[Callable[[Conclusion], None]]
     most_dead: int
     traces: Traces | None = None
+    desk: Desk | None = None
     _settles: dict[str, Settle] = field(default_factory=dict)
     _dead_in_a_row: int = 0
     _tasks: asyncio.TaskGroup | None = None
@@ -68,10 +70,14 @@ class Pipeline:
         self.queue.answered = self._answered
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            writing = tasks.create_task(self.writer.run(settled))
+            beside = [tasks.create_task(self.writer.run(settled))]
+            if self.desk is not None:
+                beside.append(tasks.create_task(self.desk.run()))
             async with self.scheduler.running():
                 yield
-            for each in (writing, *self._resolving):
+            if self.desk is not None:
+                await self.desk.finish()
+            for each in (*beside, *self._resolving):
                 each.cancel()
 
     def _settle(self, conclusions: Sequence[Conclusion], settle: Settle) -> None:

@@ -1,10 +1,10 @@
 """Prove the books from outside: from the source and the sinks alone.
 
 Every event of the source is looked for in every sink and among the dead letters, by its
-position. One that is in none must be a duplicate of one that is, or filtered, or not committed
-yet; else it is missing. Where an event was sent twice and a crash fell between two sinks, one may
-hold the first copy and the other the second: then its key decides. At the end the books of the
-dispatcher are compared with what was found.
+position; what is held for review counts as in every sink. One that is in none must be a duplicate
+of one that is, or filtered, or not committed yet; else it is missing. Where an event was sent twice
+and a crash fell between two sinks, one may hold the first copy and the other the second: then its
+key decides. At the end the books of the dispatcher are compared with what was found.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dispatcher.onlooker import Onlooker
 from dispatcher.redrive import LANE as REDRIVE
 from dispatcher.service import STATE_FILE, identify_model, open_intake_parts
 from dispatcher.settings import Settings
-from dispatcher.shelves import Shelf, read_letters, read_sink
+from dispatcher.shelves import Shelf, read_held, read_letters, read_sink
 from dispatcher.sources import is_queue, open_again, open_from
 from ingest.codecs import Decoder
 from ingest.errors import DecodeError
@@ -33,7 +33,7 @@ from ingest.events import Delivery, Event, Partition, Position
 from ingest.progress import Progress
 from sinks.record import Status
 
-_ESTIMATED: Final = frozenset({Status.OK})
+_ESTIMATED: Final = frozenset({Status.OK, Status.REJECTED})
 _FETCH: Final = 256
 
 
@@ -70,6 +70,9 @@ async def reconcile(location: str, output: Path, settings: Settings) -> Report:
         shelves = [
             await read_sink(stack, output, each, settings) for each in settings.sinks.required
         ]
+        held = await read_held(stack, output)
+        for shelf in shelves:
+            shelf.lend(held)
         dead = await read_letters(stack, output, settings)
         decoder, _ = open_intake_parts(stack, settings)
         records = _Records.read(output)

@@ -64,6 +64,8 @@ def show(run: Run, figures: dict[str, Any], console: Console, output: Path) -> N
         table.add_row("spent", f"{spent} in {figures['calls']} calls at {caller.tariff.price.name}")
     for reason, count in figures["reasons"].items():
         table.add_row(reason, str(count))
+    if run.desk.waiting:
+        table.add_row("wait for review", f"{run.desk.waiting}: lookback review list --to {output}")
     console.print(table)
     console.print(str(run.totals()), style="green" if not trouble(run) else "red", soft_wrap=True)
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 from dispatcher import transactions
 from dispatcher.access import aws_client
@@ -37,6 +36,8 @@ from dispatcher.ledger.accounts import Purse
 from dispatcher.night import Night
 from dispatcher.pipeline import Pipeline
 from dispatcher.redrive import LANE, LetterSource
+from dispatcher.review.desk import Desk, open_desk
+from dispatcher.review.rules import Examiner
 from dispatcher.settings import Settings
 from dispatcher.sources import Lagging, open_from, where
 from dispatcher.status import sky
@@ -52,23 +53,6 @@ from sinks.deadletters import DeadLetter, DeadLetterSink
 from workers.weights import identify
 
 STATE_FILE = "state.sqlite"
-
-
-class ReviewDesk(Protocol):
-    """Where a person decides on estimates (`dispatcher.review`)."""
-
-    @property
-    def waiting(self) -> int:
-        """How many wait, as far as was looked last."""
-
-    async def listing(self, state: str, offset: int, limit: int) -> dict[str, Any]:
-        """Estimates in that state."""
-
-    async def decide(self, result_id: str, decision: str, by: str, note: str) -> str:
-        """Approve, reject or annotate one; returns a sentence."""
-
-    async def counts(self) -> dict[str, Any]:
-        """The policy, and how many wait, are approved, are rejected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +73,8 @@ class Run:
     recent: Recent
     watchman: Watchman
     output: Path
+    desk: Desk
     simulated: bool = False
-    desk: ReviewDesk | None = None
 
     def lateness(self) -> float:
         """Age (s) of the oldest event that is under way, or that waits in the source."""
@@ -136,6 +120,7 @@ async def prepare(
         traces = open_traces(stack, settings.traces, clock, run_id, simulated=tense == "test")
         letters = await open_letters(stack, output, settings)
         writer, ways = await open_writer(stack, output, settings, clock, letters)
+        desk = await open_desk(stack, output, settings, clock, writer)
         checkpoint = Checkpoint(output / STATE_FILE, settings.flow.keys)
         stack.callback(checkpoint.close)
         again = None
@@ -143,7 +128,8 @@ async def prepare(
             source = again = LetterSource(letters, redrive or (lambda _: True))
         else:
             checkpoint.claim(source.name, where(location))
-        clerk = Clerk(run_id, model, clock, tense, again.redriven if again else {})
+        examine = Examiner(settings.review, adrift=lambda: bool(groups.adrift))
+        clerk = Clerk(run_id, model, clock, tense, again.redriven if again else {}, examine)
         # Before the workers: what a person has to mend should not wait for their start.
         intake = _open_intake(stack, settings, checkpoint, clerk)
         ledger = open_ledger(settings, output, clock)
@@ -156,6 +142,7 @@ async def prepare(
         queue = open_queue(scheduler, durations, settings, purse, lane_name)
         night = Night(clock, edges=sky.edges(settings.workers.weights))  # workers are there now
         recent = Recent(settings.status.recent)
+        desk.listeners.append(recent.renew)
         watchman = Watchman(
             clock,
             oldest_s=lambda: lateness(lane),
@@ -171,6 +158,7 @@ async def prepare(
             writer=writer,
             most_dead=settings.dead_letters.max_in_a_row,
             traces=traces,
+            desk=desk,
             listeners=[
                 night.count,
                 recent.note,
@@ -206,6 +194,7 @@ async def prepare(
             recent,
             watchman,
             output,
+            desk,
             simulated=tense == "test",
         )
 
@@ -276,3 +265,13 @@ async def follow(run: Run, stopping: asyncio.Event) -> None:
             each.cancel()
         await asyncio.wait(beside)
         run.watchman.look()  # what came at the very end is seen, too
+
+
+async def stay(run: Run, stopping: asyncio.Event) -> None:
+    """After the end of the lane: publish what a person decides, until `stopping` is set."""
+    alone = asyncio.create_task(run.desk.run_alone())
+    try:
+        await stopping.wait()
+    finally:
+        alone.cancel()
+        await asyncio.wait({alone})

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from dispatcher.destinations import access, open_letters
 from dispatcher.errors import SettingsError
+from dispatcher.review.sqlite import FILE, SqliteReview
 from dispatcher.settings import Settings
 from ingest.events import Position
 from sinks import open_sink
+from sinks.sink import Stored
 
 
 @dataclass(slots=True)
@@ -21,6 +23,17 @@ class Shelf:
     name: str
     statuses: dict[Position, str] = field(default_factory=dict)
     keys: Counter[str] = field(default_factory=Counter)
+
+    def add(self, stored: Stored) -> None:
+        """A row that it holds."""
+        position = Position(stored.src_topic, stored.src_partition, stored.src_offset)
+        self.statuses[position] = stored.status
+        self.keys[stored.result_id] += 1
+
+    def lend(self, other: Shelf) -> None:
+        """What `other` holds counts as here, where it is not: it is still to come."""
+        self.statuses = {**other.statuses, **self.statuses}
+        self.keys.update(other.keys.keys() - self.keys.keys())
 
 
 async def read_sink(
@@ -40,9 +53,20 @@ async def read_sink(
     stack.push_async_callback(sink.close)
     shelf = Shelf(sink.name)
     async for stored in sink.scan():
-        position = Position(stored.src_topic, stored.src_partition, stored.src_offset)
-        shelf.statuses[position] = stored.status
-        shelf.keys[stored.result_id] += 1
+        shelf.add(stored)
+    return shelf
+
+
+async def read_held(stack: AsyncExitStack, output: Path) -> Shelf:
+    """The shelf of what is held for review, and not published yet. Raises as `read_sink`."""
+    shelf = Shelf(FILE)
+    if not (output / FILE).exists():
+        return shelf
+    store = SqliteReview(output / FILE)
+    await store.open()
+    stack.push_async_callback(store.close)
+    async for stored in store.scan():
+        shelf.add(stored)
     return shelf
 
 

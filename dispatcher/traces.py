@@ -20,7 +20,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 from dispatcher.clock import Clock, SystemClock
-from dispatcher.conclusions import Conclusion
+from dispatcher.conclusions import Conclusion, Writable
 from dispatcher.deadline import Deadline
 from dispatcher.errands import Errand
 from dispatcher.errors import SettingsError
@@ -60,11 +60,11 @@ class Traces:
         for each in outlets:
             each.on_stored = self.stored
 
-    def stored(self, sink: str, conclusions: Sequence[Conclusion]) -> None:
+    def stored(self, sink: str, conclusions: Sequence[Writable]) -> None:
         """A sink has these now."""
         facts = {"lookback.rows": len(conclusions)}
         for each in conclusions:
-            if (trail := each.errand.trail) is not None:
+            if isinstance(each, Conclusion) and (trail := each.errand.trail) is not None:
                 step = trail.beside(f"write {sink}", facts)
                 if trail.root is not None:  # a sink that nobody waits for
                     self._send(step, trail.root, self._offset())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from dispatcher.conclusions import Conclusion
+from dispatcher.conclusions import Conclusion, Writable
 from dispatcher.custody import Custody
 from dispatcher.destinations import records
 from dispatcher.errors import SettingsError
@@ -64,9 +64,12 @@ def bind(ways: Sequence[tuple[Sink, Outlet]], source: Source, custody: Custody) 
 
 def _store(
     sink: TransactionalSink, source: OffsetSource, custody: Custody
-) -> Callable[[Sequence[Conclusion]], Awaitable[None]]:
-    async def store(conclusions: Sequence[Conclusion]) -> None:
-        ahead = custody.progress_with((each.errand, each.outcome) for each in conclusions)
-        await sink.write_with(records(conclusions), source.offsets(ahead), source.group)
+) -> Callable[[Sequence[Writable]], Awaitable[None]]:
+    async def store(conclusions: Sequence[Writable]) -> None:
+        # What a person has decided on was settled long ago, and commits nothing.
+        settled = [each for each in conclusions if isinstance(each, Conclusion)]
+        ahead = custody.progress_with((each.errand, each.outcome) for each in settled)
+        offsets = source.offsets(ahead) if settled else {}
+        await sink.write_with(records(conclusions), offsets, source.group)
 
     return store

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 
 class Status(StrEnum):
@@ -26,6 +26,19 @@ class Status(StrEnum):
     BAD_CUTOUT = "bad_cutout"
     EDGE = "edge"
     SOLAR_SYSTEM = "solar_system"
+    REJECTED = "rejected"
+    """There was an estimate, and a person has rejected it."""
+
+
+class Review(StrEnum):
+    """What became of an estimate that a rule has picked for a person to look at."""
+
+    WAITING = "waiting"
+    """Held back until somebody decides. No sink is given such a row."""
+    MARKED = "marked"
+    """Published without a decision: who uses it may want to look."""
+    APPROVED = "approved"
+    REJECTED = "rejected"
 
 
 Id = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -225,6 +238,28 @@ class ResultRecord(BaseModel):
         description="its share of what the calls cost that it was part of, in 1e-12 US dollars; "
         "null where none was made",
         json_schema_extra=_vo("meta.number", "'pUSD'"),
+    )
+    review: Review | None = Field(
+        None,
+        description="null where no rule picked it for review; marked: published without a "
+        "decision; approved or rejected by a person",
+        json_schema_extra=_vo("meta.code.status"),
+    )
+    review_rules: str | None = Field(
+        None,
+        description="the rules that picked it, a space between them",
+        json_schema_extra=_vo("meta.code.qual"),
+    )
+    review_by: str | None = Field(
+        None, description="who decided", json_schema_extra=_vo("meta.curation")
+    )
+    review_note: str | None = Field(
+        None, description="what that person noted", json_schema_extra=_vo("meta.note")
+    )
+    t_reviewed: float | None = Field(
+        None,
+        description="when it was decided, unix seconds",
+        json_schema_extra=_vo("time.processing", "s"),
     )
 
     def to_json(self) -> dict[str, Any]:

@@ -1,17 +1,14 @@
 """The pages on how to contribute, done step by step in a copy of the code as they stand there."""
 
-import os
 import re
 import runpy
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import lookback
-import pyarrow.parquet as pq
 import pytest
+from parts.shell import run
 
 from workers.weights import identify
 
@@ -55,32 +52,12 @@ def changed(text, diff):
     return text
 
 
-def run(commands, folder):
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(folder),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "LOOKBACK_STATUS__PORT": "0",
-        "LOOKBACK_WORKERS__COUNT": "1",
-    }
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands],
-        check=False,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.mark.parametrize("page", ["codec", "sink"])
 def test_a_page_can_be_followed(page, tree):
     said = ""
     for language, title, block in steps(page):
         if not title:
-            said += run(block, tree)
+            said += run(block, tree, PYTHONPATH=str(tree), PYTHONDONTWRITEBYTECODE="1")
         elif language == "diff":
             path = tree / title
             path.write_text(changed(path.read_text(), block))
@@ -102,7 +79,6 @@ def test_a_model_can_be_made(tmp_path, monkeypatch):
             else:
                 runpy.run_path(words[1])
     assert identify(tmp_path / "run/astromae-mine.safetensors").name == "astromae-mine"
-    assert pq.read_table("estimates.parquet").num_rows > 0
 
 
 @pytest.mark.parametrize("page", ["codec", "sink"])

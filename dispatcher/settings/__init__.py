@@ -23,6 +23,7 @@ from dispatcher.errors import SettingsError
 from dispatcher.ledger.accounts import TOTAL, Caps, Purse
 from dispatcher.redaction import secrets_of
 from dispatcher.settings.money import Guard, Hedge, Live, Poison, Replay, Retry, Spend
+from dispatcher.settings.review import Review
 from dispatcher.settings.sections import (
     Aws,
     Batch,
@@ -69,6 +70,7 @@ class Settings(BaseSettings):
     poison: Poison = Field(default_factory=lambda: Poison.model_validate({}))
     guard: Guard = Field(default_factory=lambda: Guard.model_validate({}))
     sinks: Sinks = Field(default_factory=lambda: Sinks.model_validate({}))
+    review: Review = Field(default_factory=lambda: Review.model_validate({}))
     status: Status = Field(default_factory=lambda: Status.model_validate({}))
     traces: Traces = Field(default_factory=lambda: Traces.model_validate({}))
     log: Log = Field(default_factory=lambda: Log.model_validate({}))

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from enum import StrEnum
 from typing import Any, Final
 
+from dispatcher.places import Place
 from dispatcher.settings import Settings, section_of, toml
 
 _WIDTH: Final = 96
-
-
-class Place(StrEnum):
-    """Where Lookback is to run."""
-
-    LAPTOP = "laptop"
-    HOST = "host"
-    CLOUD = "cloud"
-
 
 _HEAD: Final = {
     Place.LAPTOP: "Lookback on a laptop: files in, files out, nothing to start first.",

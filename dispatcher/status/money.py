@@ -47,6 +47,10 @@ class Money:
             "spent_run_usd": exact(self.ledger.spent.total()),
         }
 
+    def forget(self) -> None:
+        """Ask again the next time."""
+        self._asked = None
+
     async def _ask(self) -> None:
         now = self.clock.now()
         async with self.ledger.asked() as store:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 from typing import Any, Final
 
@@ -78,13 +78,24 @@ class Recent:
         for each in reversed(self._seen):
             if each.row.result_id == result_id:
                 stamp = self._stamps.get(result_id)
-                return {
-                    "record": each.row.to_json(),
-                    "quality": flags(each.row.quality_flag),
-                    "pz": _curve(each.pz),
-                    "stamp": drawn(stamp) if stamp else None,
-                }
+                return whole(each.row, each.pz, drawn(stamp) if stamp else None)
         return None
+
+    def renew(self, row: ResultRecord) -> None:
+        """Be told of a row that a person has decided on: it takes the place of the one before."""
+        for place, each in enumerate(self._seen):
+            if each.row.result_id == row.result_id:
+                self._seen[place] = replace(each, row=row)
+
+
+def whole(row: ResultRecord, pz: str | None, stamp: dict[str, Any] | None) -> dict[str, Any]:
+    """One result with everything that is known of it; `stamp` as `drawn` gives it."""
+    return {
+        "record": row.to_json(),
+        "quality": flags(row.quality_flag),
+        "pz": _curve(pz),
+        "stamp": stamp,
+    }
 
 
 def _newer(found: deque[Seen], number: int) -> Iterator[Seen]:
@@ -99,7 +110,7 @@ def brief(seen: Seen) -> dict[str, Any]:
         "seq": seen.number,
         **{name: getattr(row, name) for name in _BRIEF},
         "cost_usd": None if cost is None else exact(cost),
-        "review": getattr(row, "review", None),
+        "review": row.review,
     }
 
 

@@ -124,17 +124,15 @@ class Server:
         return web.json_response(found)
 
     async def _result(self, request: web.Request) -> web.Response:
-        found = self._run.recent.whole(request.match_info["result_id"])
+        wanted = request.match_info["result_id"]
+        found = self._run.recent.whole(wanted) or await self._run.desk.whole(wanted)
         if found is None:
             raise web.HTTPNotFound(reason="this result is not among the recent ones (any more)")
         return web.json_response(found)
 
     async def _review(self, request: web.Request) -> web.Response:
-        desk = self._run.desk
-        if desk is None:
-            return web.json_response({"total": 0, "items": []})
         return web.json_response(
-            await desk.listing(
+            await self._run.desk.listing(
                 request.query.get("state", "waiting"),
                 _number(request, "offset", 0, 10**9),
                 _number(request, "limit", 100, _MOST_ROWS),
@@ -143,10 +141,8 @@ class Server:
 
     async def _decide(self, request: web.Request) -> web.Response:
         self._check(request)
-        wish, desk = await _body(request), self._run.desk
-        if desk is None:
-            raise SettingsError("nothing goes to review here: see [review] in the settings")
-        said = await desk.decide(
+        wish = await _body(request)
+        said = await self._run.desk.decide(
             request.match_info["result_id"],
             str(wish.get("decision", "")),
             str(wish.get("by", "")),
@@ -157,7 +153,9 @@ class Server:
     async def _act(self, request: web.Request) -> web.Response:
         self._check(request)
         name = request.path.rsplit("/", 1)[1]
-        return web.json_response({"done": await self._actions.do(name, await _body(request))})
+        done = await self._actions.do(name, await _body(request))
+        self._snapshots.forget()
+        return web.json_response({"done": done})
 
     def _check(self, request: web.Request) -> None:
         if self._token is None:

@@ -22,7 +22,6 @@ from sinks.deadletters.letter import class_of
 _LINES: Final = 50
 _INCIDENTS: Final = 50
 
-_NO_REVIEW: Final = {"policy": "off", "waiting": 0, "approved": 0, "rejected": 0}
 
 ADVICE: Final = {
     ErrorClass.MALFORMED: "the bytes are broken: the sender has to mend them",
@@ -59,6 +58,10 @@ class Snapshots:
             Calendar(settings.spend.noon_utc_h),
             self.run.lane.clock,
         )
+
+    def forget(self) -> None:
+        """Somebody has acted: what was looked up some seconds ago may hold no more."""
+        self._money.forget()
 
     async def look(self) -> dict[str, Any]:
         """Everything, as it is now."""
@@ -98,7 +101,7 @@ class Snapshots:
             "sinks": flow.sinks(run),
             "incidents": [_incident(each) for each in run.board.recent()[:_INCIDENTS]],
             "log": [_line(each) for each in reversed(list(run.board.lines)[-_LINES:])],
-            "review": await run.desk.counts() if run.desk else _NO_REVIEW,
+            "review": await run.desk.counts(),
             "errands": [each.to_json() for each in self.background],
         }
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sinks import avro, schema, schemas
-from sinks.record import IDS, SCHEMA_VERSION, ResultRecord, Status
+from sinks.record import IDS, SCHEMA_VERSION, ResultRecord, Review, Status
 
 VERSIONS = range(1, SCHEMA_VERSION)
 
@@ -31,6 +31,8 @@ def fields():
         {
             each.name: st.sampled_from(Status)
             if each.name == "status"
+            else st.sampled_from([*Review, None])
+            if each.name == "review"
             else some(each.kind) | st.none()
             if each.nullable
             else some(each.kind)

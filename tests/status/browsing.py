@@ -41,7 +41,7 @@ async def shown(page):
 
 async def until(page, holds):
     """Returns when an expression of JavaScript is true (the page's policy allows no polling)."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         while not await page.evaluate(holds):
             await asyncio.sleep(0.02)
 
@@ -50,7 +50,7 @@ async def until(page, holds):
 async def opened(browser, address, **options):
     """The page, with what its console complained of."""
     page = await browser.new_page(**{"viewport": {"width": 1400, "height": 900}, **options})
-    page.set_default_timeout(5000)
+    page.set_default_timeout(10000)
     page.complaints = []
     page.on("console", lambda each: each.type == "error" and page.complaints.append(each.text))
     page.on("pageerror", lambda each: page.complaints.append(str(each)))

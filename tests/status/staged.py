@@ -20,6 +20,7 @@ from workers.handler import handler
 
 TOKEN = "open-sesame"
 SEED = 20261123
+PRICE = "aws-lambda/us-east-1/arm64"
 
 
 class Patient(MemorySource):
@@ -57,12 +58,14 @@ class Stage:
 
     @classmethod
     @asynccontextmanager
-    async def of(cls, folder, bodies, *, token=None, recent=5000, answering=handler):
+    async def of(cls, folder, bodies, *, token=None, recent=5000, answering=handler, **sections):
         """Run events; the page is served as long as the context lasts."""
         settings = Settings(
             status={"token": token, "recent": recent},
             dead_letters={"max_ratio": 1.0},
             workers={"weights": "galaxies"},
+            **sections,
+            spend={"price": PRICE, "night_usd": "0.01", "month_usd": "2.50"},
         )
         source = Patient(bodies(folder), "simulated")
         async with (
@@ -88,6 +91,7 @@ class Stage:
         """Returns when every event that there is has been settled."""
         total = sum(len(each) for each in self.source._bodies.values())
         while self.run.totals().received < total or self.run.totals().in_flight:
+            self.run.pipeline.flush()  # else calls that cost something wait for company
             await asyncio.sleep(0.02)
 
     async def ask(self, path):

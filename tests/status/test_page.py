@@ -3,12 +3,15 @@
 import base64
 import json
 import sqlite3
+import time
 from collections import Counter
 from contextlib import closing
+from decimal import Decimal
 
 import pytest
 import pytest_asyncio
 from browsing import figure, opened, shown, table, text, until
+from staged import PRICE
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -50,7 +53,7 @@ async def test_flow_is_that_of_the_run(page):
     assert [(name, figure(n)) for name, n in stages] == [
         (each["stage"], each["items"]) for each in snapshot["stages"]
     ]
-    assert await text(page, "held") == "Nothing holds the stream back."
+    assert (await text(page, "held")).startswith("Nothing holds the stream back.")
     rows = await table(page, "partitions-table")
     assert [[row[0], *map(figure, row[1:8])] for row in rows] == [
         [
@@ -104,7 +107,38 @@ async def test_lanes_sinks_and_money_are_those_of_the_run(page, stage):
         for each in snapshot["sinks"]
     ]
     assert {row[1] for row in sinks} == {"takes rows"}
-    assert await text(page, "spent") == "Free"
+
+
+async def test_money_is_that_of_the_ledger(page, stage):
+    snapshot = await shown(page)
+    money = snapshot["money"]
+    spent = stage.run.pipeline.scheduler.ledger.spent.total()
+    assert Decimal(money["spent_run_usd"]) == Decimal(spent).scaleb(-12) > 0
+    assert await page.get_attribute("#spent", "title") == f"{money['spent_run_usd']} US dollars"
+    assert await text(page, "price") == f"in this run, at {PRICE}"
+    rows = page.locator("#windows-table tbody tr")
+    exact = await rows.evaluate_all(
+        "rows => rows.map(row => [...row.cells].map(cell => cell.title))"
+    )
+    assert [[row[n] for n in (1, 2, 4)] for row in exact] == [
+        [
+            f"{each[name]} US dollars" if each[name] is not None else ""
+            for name in ("spent_usd", "cap_usd", "set_aside_usd")
+        ]
+        for each in money["windows"]
+    ]
+    written = await table(page, "windows-table")
+    assert [row[0] for row in written] == [
+        f"{each['account']}, {each['window']}" for each in money["windows"]
+    ]
+    (night,) = (row for row in written if row[0] == "total, night")
+    (window,) = (
+        each for each in money["windows"] if (each["account"], each["window"]) == ("total", "night")
+    )
+    assert night[2] == "$0.01"
+    assert figure(night[3]) == pytest.approx(window["used"], abs=6e-4)
+    clock = time.strftime("%H:%M", time.gmtime(window["ends"]))
+    assert clock in night[5]
 
 
 async def test_science_is_that_of_the_run(page, stage):
@@ -182,9 +216,9 @@ async def test_what_was_not_estimated_says_why(page, stage):
     await page.fill("#filter-search", "3000000000015")
     await until(page, "document.querySelectorAll('#window tr').length === 6")
     await page.click("#row-0")
-    await until(page, "!document.querySelector('#object-body').hidden")
+    said = "document.querySelector('#object-verdict').textContent"
+    await until(page, f"{said}.startsWith('No redshift: ')")
     verdict = await text(page, "object-verdict")
-    assert verdict.startswith("No redshift: ")
     found = (await stage.ask("api/results?search=3000000000015&limit=1"))["results"][0]
     assert found["status"].replace("_", " ") in verdict.lower()
     assert await page.is_hidden("#pz")

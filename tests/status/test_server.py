@@ -14,6 +14,7 @@ from watched import TOKEN, archive, notice, watched
 from dispatcher import service
 from dispatcher.errors import SettingsError
 from dispatcher.invokers import InlineInvoker
+from dispatcher.pulse import Doing
 from dispatcher.settings import load
 from dispatcher.status.server import serve
 
@@ -135,6 +136,8 @@ async def test_a_paused_source_gives_nothing_until_it_is_resumed(tmp_path):
     async with watched(location, tmp_path / "out", few) as seen:
         status, said = await seen.post("/api/pause")
         assert (status, "paused" in said["done"]) == (200, True)
+        while seen.run.lane.doing is not Doing.PAUSED:  # what was granted before is taken
+            await asyncio.sleep(0.01)
         found = await seen.until(lambda found: not found["books"]["in_flight"])
         assert (found["run"]["state"], found["held"]["by"]) == ("paused", "pause")
         await asyncio.sleep(0.3)

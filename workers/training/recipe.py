@@ -96,6 +96,11 @@ class Recipe(_Part):
     domain: Domain | None = None
 
 
+def shipped() -> list[str]:
+    """The names of the shipped recipes."""
+    return sorted(each.stem for each in _SHIPPED.glob("*.toml"))
+
+
 def load(recipe: Path | str) -> Recipe:
     """Read a shipped recipe by its name, or a TOML file.
 
@@ -104,8 +109,9 @@ def load(recipe: Path | str) -> Recipe:
     """
     path = Path(recipe) if Path(recipe).suffix == ".toml" else _SHIPPED / f"{recipe}.toml"
     if not path.exists():
-        shipped = ", ".join(sorted(each.stem for each in _SHIPPED.glob("*.toml")))
-        raise RecipeError(f"no recipe {recipe}: give a .toml file, or one of: {shipped}")
+        raise RecipeError(
+            f"no recipe {recipe}: give a .toml file, or one of: {', '.join(shipped())}"
+        )
     try:
         return Recipe.model_validate(tomllib.loads(path.read_text()))
     except (ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:

@@ -84,7 +84,7 @@ function redrive({ reason = null, class: kind = null, count: n }) {
 function redriveButton(cell, each) {
   const button = cell.firstElementChild ?? cell.appendChild(make("button", { type: "button" }, "Redrive"));
   button.setAttribute("aria-label", `Redrive: ${each.reason}`);
-  button.disabled = !latest.run.actions;
+  button.disabled = whyNot(latest.run) !== null;
   button.onclick = () => redrive(each);
 }
 
@@ -119,13 +119,25 @@ function errands({ errands }) {
   byId("no-errands").hidden = errands.length > 0;
 }
 
+/** Why nothing can be done from here; null if it can. */
+export function whyNot({ actions: allowed, state }) {
+  if (state === "ended") return "The run is over: `lookback` on the command line goes on from here.";
+  if (allowed) return null;
+  return (
+    "Actions are off: this page only shows. To switch them on, set `status.token` in the " +
+    "settings (or `LOOKBACK_STATUS__TOKEN`) and start again."
+  );
+}
+
 /** Buttons as the run allows them. */
 export function actions(snapshot) {
   latest = snapshot;
   const { run, money, dead_letters: dead } = snapshot;
   const paused = run.state === "paused";
-  for (const button of document.querySelectorAll("[data-action]")) button.disabled = !run.actions;
-  byId("no-actions").hidden = run.actions;
+  const why = whyNot(run);
+  for (const button of document.querySelectorAll("[data-action]")) button.disabled = why !== null;
+  byId("no-actions").hidden = why === null;
+  prose(byId("no-actions"), why ?? "");
   byId("pause").hidden = paused;
   byId("resume").hidden = !paused;
   byId("thaw").hidden = money.frozen.length === 0;

@@ -1,9 +1,10 @@
 // Charts: paths in a square of 100 that is stretched; each says in words what it shows.
 
 import { byId, mark, rows, write } from "./dom.js";
-import { NONE, count, rate, redshift } from "./format.js";
+import { NONE, count, rate, redshift, seconds } from "./format.js";
 
 const SECONDS = 300;
+const AT_LEAST_S = 60;
 
 const path = (id, kind, d) => mark(byId(id).querySelector(`.${kind}`), "d", d);
 const polyline = (points) => points.map(([x, y]) => `${x.toFixed(2)} ${y.toFixed(2)}`).join("L");
@@ -24,12 +25,15 @@ export function roundUp(value) {
 export function rateChart(perSecond, now) {
   const known = perSecond.filter(({ t }) => now - t <= SECONDS);
   const most = roundUp(Math.max(1, ...known.map((each) => each.written + each.other)));
-  const at = (t, n) => [Math.max(0, SECONDS - (now - t)), 100 - (94 * n) / most];
+  const age = known.length ? now - known[0].t : 0;
+  const span = Math.min(SECONDS, Math.max(AT_LEAST_S, age));
+  const at = (t, n) => [Math.max(0, 300 * (1 - (now - t) / span)), 100 - (94 * n) / most];
   const written = known.map((each) => at(each.t, each.written));
   path("rate-chart", "other", filled(known.map((each) => at(each.t, each.written + each.other))));
   path("rate-chart", "area", filled(written));
   path("rate-chart", "line", open(written));
   write(byId("rate-top"), `${count(most)}/s`);
+  write(byId("rate-first"), `${seconds(span)} ago`);
   const figures = known.map((each) => each.written);
   const mean = figures.reduce((sum, n) => sum + n, 0) / Math.max(1, figures.length);
   write(

@@ -5,6 +5,8 @@ import { byId, make, write } from "./dom.js";
 
 const TOKEN = "lookback-token";
 
+let acted = () => {};
+
 export const token = {
   get: () => sessionStorage.getItem(TOKEN),
   keep(value) {
@@ -88,6 +90,7 @@ export async function act(question) {
   try {
     const { done } = await post(question.path, question.body(typed), token.get());
     say(done ?? "Done.");
+    acted();
     return true;
   } catch (error) {
     if (error instanceof Refused && error.status === 401) token.forget();
@@ -96,7 +99,9 @@ export async function act(question) {
   }
 }
 
-export function begin() {
+/** `after()`: called when an action was done. */
+export function begin(after) {
+  acted = after;
   byId("outcome-close").onclick = close;
   byId("forget").hidden = token.get() === null;
   byId("forget").onclick = () => {

@@ -29,11 +29,13 @@ export function seconds(s) {
   if (s < 9.95) return `${s.toFixed(1)} s`;
   if (s < 59.5) return `${s.toFixed(0)} s`;
   const whole = Math.round(s);
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  if (whole < 3600) return two(Math.floor(whole / 60), "min", whole % 60, "s");
   const minutes = Math.round(whole / 60);
-  if (minutes < 1440) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
-  return `${Math.floor(minutes / 1440)} d ${Math.floor((minutes % 1440) / 60)} h`;
+  if (minutes < 1440) return two(Math.floor(minutes / 60), "h", minutes % 60, "min");
+  return two(Math.floor(minutes / 1440), "d", Math.floor((minutes % 1440) / 60), "h");
 }
+
+const two = (n, unit, rest, smaller) => `${n} ${unit}${rest ? ` ${rest} ${smaller}` : ""}`;
 
 const iso = (unix) => new Date(1000 * unix).toISOString();
 

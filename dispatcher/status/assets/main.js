@@ -43,6 +43,7 @@ const PARTS = [
 let answeredAt = null; // monotonic, ms
 let lastAnswer = null; // the dispatcher's own time, unix seconds
 let failing = false;
+let next = null; // the timer of the next question; null while one is asked
 
 function head(snapshot) {
   const { kind, glyph, text, aloud } = headline(snapshot);
@@ -91,9 +92,10 @@ async function ask() {
 
 async function poll() {
   const begun = performance.now();
+  next = null;
   const snapshot = await ask();
   const every = document.hidden ? HIDDEN_EVERY_MS : EVERY_MS;
-  setTimeout(poll, Math.max(0, every - (performance.now() - begun)));
+  next = setTimeout(poll, Math.max(0, every - (performance.now() - begun)));
   if (snapshot) show(snapshot);
   staleness();
 }
@@ -103,7 +105,14 @@ function showElsewhere(id) {
   byId("object").scrollIntoView({ block: "nearest" });
 }
 
-dialog.begin();
+/** Ask now, so that a person sees at once what an action did. */
+function hurry() {
+  if (next === null) return; // it is being asked already
+  clearTimeout(next);
+  poll();
+}
+
+dialog.begin(hurry);
 actions.begin();
 review.begin(showElsewhere);
 objects.begin(showObject);

@@ -44,7 +44,7 @@ function seen() {
 
 const COLUMNS = [
   (cell, row) => write(cell, row.object_id ?? row.alert_id),
-  (cell, row) => badge(cell, words(row.status), KINDS[row.status] ?? "plain"),
+  (cell, row) => badge(cell, standing(row), KINDS[row.status] ?? "plain"),
   (cell, row) => write(cell, redshift(row.z_median)),
   (cell, row) => write(cell, row.z_median === null ? NONE : halfWidth(row)),
   (cell, row) => write(cell, row.out_of_domain === null ? NONE : row.out_of_domain.toFixed(2)),
@@ -53,6 +53,8 @@ const COLUMNS = [
 ];
 const KINDS = { ok: "ok", out_of_domain: "attention", rejected: "bad" };
 const CLASSES = ["", "", "number", "number less", "number less", "number less", "number less"];
+
+const standing = ({ status, review }) => words(review ? `${status}, ${review}` : status);
 
 const halfWidth = (row) => `± ${redshift((row.z_err68_high - row.z_err68_low) / 2)}`;
 

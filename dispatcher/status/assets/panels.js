@@ -42,6 +42,9 @@ const HOLDERS = {
   pause: "a person has paused the lane",
 };
 
+/** Who holds the stream back in a good night, too. */
+const USUAL = new Set(["workers", "company", "live"]);
+
 /** Who holds the stream back, in a sentence. */
 export const holdup = (by, why) => `${words(by)}: ${why ?? HOLDERS[by] ?? "no reason given"}`;
 
@@ -53,6 +56,7 @@ export function stages({ stages, held, credit }) {
     write(node.querySelector("span"), stage);
     write(node.querySelector("em"), holds ? `held by ${words(held.by)}` : "");
     node.classList.toggle("holds", holds);
+    node.classList.toggle("halts", holds && !USUAL.has(held.by));
   });
   const free = held.by === "nothing";
   write(

@@ -57,7 +57,7 @@ function buttons(cell, item) {
     const button = decisions[n];
     button.setAttribute("aria-label", `${DECISIONS[decision][0]} ${name}`);
     button.hidden = item.state !== "waiting";
-    button.disabled = !latest.run.actions;
+    button.disabled = !latest.run.actions; // also after the end of a run
     button.onclick = () => decide(item, decision);
   });
 }

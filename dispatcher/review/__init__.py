@@ -1,0 +1,1 @@
+"""Review: estimates that a person looks at before, or after, they are published."""
