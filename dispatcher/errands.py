@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dispatcher.assignment import Assignment
-from dispatcher.trail import Trail
+from dispatcher.traces.trail import Trail
 from ingest.events import Delivery, Event, Stamp
 from workers.wire import Item
 

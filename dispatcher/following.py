@@ -99,7 +99,8 @@ class _Following:
 
     async def to_the_end(self, source: str | None) -> str | None:
         """Returns what is wrong, as a sentence."""
-        from dispatcher import collector, report, service, systemd
+        from dispatcher import collector, report, service
+        from dispatcher.health import systemd
         from dispatcher.status.server import serve
 
         run, shown = self._run, self._shown

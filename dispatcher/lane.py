@@ -28,7 +28,7 @@ from dispatcher.custody import Custody, Settled
 from dispatcher.deadline import Deadline
 from dispatcher.errands import Errand
 from dispatcher.errors import BrokenStream, NoRoomForState
-from dispatcher.pulse import Doing, Pulse
+from dispatcher.health.pulse import Doing, Pulse
 from dispatcher.settings import Settings
 from dispatcher.tracker import PartitionTracker, ReceiptTracker, Tracker
 from ingest.errors import SourceUnavailable

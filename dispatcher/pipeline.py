@@ -25,7 +25,7 @@ from dispatcher.errors import BrokenStream
 from dispatcher.intake import Intake
 from dispatcher.lane import Settle
 from dispatcher.review.desk import Desk
-from dispatcher.traces import Traces
+from dispatcher.traces.recorder import Traces
 from dispatcher.writer import Writer
 
 

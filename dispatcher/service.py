@@ -42,7 +42,7 @@ from dispatcher.settings import Settings
 from dispatcher.sources import Lagging, open_from, where
 from dispatcher.status import sky
 from dispatcher.status.recent import Recent
-from dispatcher.traces import open_traces
+from dispatcher.traces.recorder import open_traces
 from dispatcher.workforce import port_of, workforce
 from fmi.meeting.rendezvous import Rendezvous
 from ingest.codecs import Decoder

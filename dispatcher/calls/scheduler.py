@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from dispatcher.calls import holdups, traced, yielding
+from dispatcher.calls import holdups, yielding
 from dispatcher.calls.call import Caller
 from dispatcher.calls.concurrency import Concurrency
 from dispatcher.calls.guard import Guard
@@ -29,6 +29,7 @@ from dispatcher.calls.triage import Asking, judge
 from dispatcher.clock import Clock
 from dispatcher.ledger.accounts import TOTAL, Purse, Refusal, Reservation
 from dispatcher.ledger.ledger import Ledger
+from dispatcher.traces import calls as traces
 
 _BACKOFF_S: Final = 0.1
 _LONGEST_BACKOFF_S: Final = 20.0
@@ -202,14 +203,14 @@ class Scheduler:
         count = len(asking.questions)
         for question in asking.questions:
             question.attempts += 1
-        traced.sent(asking.questions)
+        traces.sent(asking.questions)
         queue.calls += 1
         queue.at_workers += count
         try:
             replies = await self.caller.ask(queue, asking, ranks, reservation)
         finally:
             queue.at_workers -= count
-        traced.answered(asking, replies)
+        traces.answered(asking, replies)
         found = judge(asking, replies, self.attempts)
         for question, reply in found.answered:
             queue.answered(question, reply)

@@ -21,7 +21,7 @@ from pydantic_settings import (
 from dispatcher import logs
 from dispatcher.errors import SettingsError
 from dispatcher.ledger.accounts import TOTAL, Caps, Purse
-from dispatcher.redaction import secrets_of
+from dispatcher.logs.redaction import secrets_of
 from dispatcher.settings.money import Guard, Hedge, Live, Poison, Replay, Retry, Spend
 from dispatcher.settings.review import Review
 from dispatcher.settings.sections import (

@@ -10,8 +10,8 @@ from small_run import preparing, until
 from dispatcher import health, logs
 from dispatcher.clock import ManualClock, SystemClock
 from dispatcher.destinations import results_outlet
-from dispatcher.pulse import Doing, Pulse
-from dispatcher.redaction import MASK
+from dispatcher.health.pulse import Doing, Pulse
+from dispatcher.logs.redaction import MASK
 from sinks.errors import SinkUnavailable
 from sinks.memory import MemorySink
 

@@ -24,7 +24,7 @@ from dispatcher.errors import SettingsError
 from dispatcher.incidents import current_board
 from dispatcher.intake import Intake
 from dispatcher.invokers import InlineInvoker
-from dispatcher.redaction import MASK, Redactor, secrets_of, secrets_of_environment
+from dispatcher.logs.redaction import MASK, Redactor, secrets_of, secrets_of_environment
 from dispatcher.settings import load
 
 LETTERS = string.ascii_letters + string.digits

@@ -12,8 +12,8 @@ from contextlib import suppress
 import pytest
 from small_run import archive, preparing, until
 
-from dispatcher import systemd
-from dispatcher.systemd import Manager
+from dispatcher.health import systemd
+from dispatcher.health.systemd import Manager
 
 
 class Listener:

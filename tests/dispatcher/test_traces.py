@@ -21,7 +21,7 @@ from dispatcher.errors import SettingsError
 from dispatcher.invokers import InlineInvoker
 from dispatcher.settings import Settings
 from dispatcher.settings.traces import Traces
-from dispatcher.traces import within
+from dispatcher.traces.recorder import within
 from ingest.codecs.notice import InlineImage, NewImage
 from ingest.events import Position
 from ingest.sources.memory import MemorySource
@@ -311,7 +311,7 @@ async def deaf():
 
 
 async def test_without_opentelemetry_it_is_said_what_to_install(run, monkeypatch):
-    monkeypatch.delitem(sys.modules, "dispatcher.spans", raising=False)
+    monkeypatch.delitem(sys.modules, "dispatcher.traces.spans", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(SettingsError, match=r"pip install 'lookback\[traces\]'"):
         await run(night(1.0), {"endpoint": "http://127.0.0.1:4318"})

@@ -142,7 +142,7 @@ def test_commands_decide_while_nobody_runs_and_the_next_run_publishes(night, tmp
     to = ("--to", out)
     queue = figures("review", "list", *to, run=here)
     held = [each["record"]["result_id"] for each in queue["items"]]
-    assert queue["total"] == len(held) > 3
+    assert queue["total"] == len(held) > 4
     assert queue["items"][0]["record"]["review_rules"] == "share"
     proof = figures("reconcile", night, "--settings", settings, *to, run=here)
     assert proof["books"]["written"] == EVENTS
@@ -154,7 +154,8 @@ def test_commands_decide_while_nobody_runs_and_the_next_run_publishes(night, tmp
     done = figures("review", "reject", bad, *to, "--by", "bob", "--note", "a star", run=here)
     assert done == {"done": [{"result_id": bad, "state": "rejected"}], "running": False}
     here("review", "annotate", noted, *to, "--by", "ann", "--note", "blended?")
-    _, error = here("review", "approve", bad, *to, code=2)
+    printed, error = here("review", "approve", held[4], bad, *to, code=2)
+    assert f"{held[4]} is approved" in printed
     assert "bob has rejected" in error
     assert not rows(out)[0].keys() & set(held)
     assert figures("reconcile", night, "--settings", settings, *to, run=here)["findings"] == []
@@ -162,7 +163,7 @@ def test_commands_decide_while_nobody_runs_and_the_next_run_publishes(night, tmp
     run(night, out, settings)  # nothing is left in the source
     table, lines = rows(out)
     assert table.keys() == lines.keys()
-    assert len(table) == EVENTS - len(held) + 3
+    assert len(table) == EVENTS - len(held) + 4
     assert (table[good]["review"], table[also]["review"]) == ("approved", "approved")
     assert (table[bad]["status"], table[bad]["reason"]) == ("rejected", "rejected by bob: a star")
     proof = figures("reconcile", night, "--settings", settings, *to, run=here)

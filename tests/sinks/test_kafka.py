@@ -209,6 +209,9 @@ async def test_results_and_offsets_are_committed_together(kafka, topic, open_sin
     await sink.write_with([record(1)], {(events, 0): (4, "")}, group)
     assert await keys(sink) == [1, 2]
     assert await committed(kafka, group, events) == 4
+    await sink.write_with([record(3)], {}, group)  # a person decided on it: its event was settled
+    assert await keys(sink) == [1, 2, 3]
+    assert await committed(kafka, group, events) == 4
 
 
 async def test_offsets_need_a_transactional_id(kafka, topic, open_sink):

@@ -13,8 +13,8 @@ from watched import TOKEN, archive, notice, watched
 
 from dispatcher import service
 from dispatcher.errors import SettingsError
+from dispatcher.health.pulse import Doing
 from dispatcher.invokers import InlineInvoker
-from dispatcher.pulse import Doing
 from dispatcher.settings import load
 from dispatcher.status.server import serve
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dispatcher.breaker import State
+from dispatcher.health.pulse import Doing
 from dispatcher.outlet import Outlet
-from dispatcher.pulse import Doing
 
 if TYPE_CHECKING:
     from dispatcher.service import Run

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from dispatcher import health
-from dispatcher.pulse import Doing
+from dispatcher.health.pulse import Doing
 
 if TYPE_CHECKING:
     from dispatcher.service import Run

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from dispatcher.trail import Facts, Ids, Kind
+from dispatcher.traces.trail import Facts, Ids, Kind
 
 _PATH: Final = "/v1/traces"
 _TIMEOUT_S: Final = 5.0

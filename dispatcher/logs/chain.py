@@ -21,7 +21,7 @@ from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 
 from dispatcher.incidents import current_board
-from dispatcher.redaction import Redactor, secrets_of_environment
+from dispatcher.logs.redaction import Redactor, secrets_of_environment
 
 Format = Literal["auto", "json", "console"]
 Level = Literal["debug", "info", "warning", "error"]

@@ -3,7 +3,7 @@
     event -- take, decode, resolve, wait, call -- infer, write <sink> ..., settle
                                            `~~> batch: a trace of its own
 
-A trail is written while the event is under way (`dispatcher.trail`), and its spans are made when it
+A trail is written while the event is under way (`dispatcher.traces.trail`), and its spans are made when it
 is settled. They are sent by a thread of OpenTelemetry's own, so nothing waits for a collector; what
 that does not take in time is dropped.
 """
@@ -26,13 +26,13 @@ from dispatcher.errands import Errand
 from dispatcher.errors import SettingsError
 from dispatcher.outlet import Outlet
 from dispatcher.settings.traces import Traces as Section
-from dispatcher.trail import Facts, Ids, Kind, Shared, Step, Trail
+from dispatcher.traces.trail import Facts, Ids, Kind, Shared, Step, Trail
 from ingest.events import Position
 from sinks.deadletters import DeadLetter
 from sinks.record import ResultRecord
 
 if TYPE_CHECKING:
-    from dispatcher.spans import Spans
+    from dispatcher.traces.spans import Spans
 
 _FLUSH_S: Final = 2.0
 _LOOK_S: Final = 0.02
@@ -141,7 +141,7 @@ def open_traces(
     if given.endpoint is None or not given.share:
         return None
     try:
-        from dispatcher.spans import Spans
+        from dispatcher.traces.spans import Spans
     except ImportError as error:
         raise SettingsError(
             f"traces.endpoint is set, and {error.name or 'OpenTelemetry'} is not installed: "

@@ -9,7 +9,7 @@ from typing import Any
 from dispatcher.calls.triage import Asking
 from dispatcher.errands import Question
 from dispatcher.groups import Part, Replies
-from dispatcher.trail import Facts, Shared, Step, Trail
+from dispatcher.traces.trail import Facts, Shared, Step, Trail
 
 
 def sent(questions: Sequence[Question]) -> None:
