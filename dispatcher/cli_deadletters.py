@@ -3,39 +3,55 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from dispatcher import deadletters as letters
-from dispatcher import settings as settings_module
-from dispatcher.clock import SystemClock
-from dispatcher.deadletters import Selection
-from dispatcher.deadletters_view import describe, show_letter, show_listing
-from dispatcher.destinations import open_letters
-from dispatcher.folder import only_writer
-from dispatcher.following import Shown, follow
-from sinks.deadletters import DeadLetter, DeadLetterSink, ErrorClass
+from dispatcher import cli_completion as offered
+from dispatcher.cli_options import RESULTS, AsJson, Folder, SettingsFile, settings_of
+from dispatcher.cli_progress import progress
+from dispatcher.exits import answer
 
-app = typer.Typer(no_args_is_help=True, help="List, show, redrive or discard dead letters.")
+if TYPE_CHECKING:
+    from dispatcher.deadletters import Selection
+    from sinks.deadletters import DeadLetter, DeadLetterSink
 
-Output = Annotated[Path, typer.Option("--to", help="Folder of the run.")]
-SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file of the run.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Place = Annotated[str, typer.Argument(help="topic:partition:offset, as `list` shows it.")]
-Places = Annotated[list[str] | None, typer.Argument(help="Places, as `list` shows them.")]
-Classes = Annotated[list[ErrorClass] | None, typer.Option("--class", help="Of this error class.")]
-Reasons = Annotated[list[str] | None, typer.Option("--reason", help="With this reason code.")]
+app = typer.Typer(
+    no_args_is_help=True,
+    help="List, show, redrive or discard dead letters.\n\n"
+    "Example: lookback deadletters list --to results/",
+)
+
+Place = Annotated[
+    str,
+    typer.Argument(
+        help="topic:partition:offset, as `list` shows it.", autocompletion=offered.letters
+    ),
+]
+Places = Annotated[
+    list[str] | None,
+    typer.Argument(help="Places, as `list` shows them.", autocompletion=offered.letters),
+]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        help="Of this error class: malformed, not_for_us, transient, poison or stale.",
+        autocompletion=offered.classes,
+    ),
+]
+Reasons = Annotated[
+    list[str] | None,
+    typer.Option("--reason", help="With this reason code.", autocompletion=offered.reasons),
+]
 Sources = Annotated[list[str] | None, typer.Option("--source", help="From this source or topic.")]
 
 
 @app.command("list")
 def list_letters(
-    to: Output = Path("lookback-out"),
+    to: Folder = RESULTS,
     settings: SettingsFile = None,
     error_class: Classes = None,
     reason: Reasons = None,
@@ -47,12 +63,18 @@ def list_letters(
 
     Example: lookback deadletters list --to results/ --class transient
     """
+    from rich.console import Console
+
+    from dispatcher.deadletters import list_letters as counted
+    from dispatcher.deadletters_view import show_listing
+
     selection = _selection(None, error_class, reason, source)
-    listing = asyncio.run(
-        _with_letters(to, settings, lambda held: letters.list_letters(held, selection, limit))
-    )
+    with progress("dead letters read") as step:
+        listing = asyncio.run(
+            _with_letters(to, settings, lambda held: counted(held, selection, limit, step))
+        )
     if as_json:
-        typer.echo(json.dumps(listing.to_json()))
+        answer(listing.to_json())
     else:
         show_listing(listing, Console())
 
@@ -60,7 +82,7 @@ def list_letters(
 @app.command()
 def show(
     place: Place,
-    to: Output = Path("lookback-out"),
+    to: Folder = RESULTS,
     settings: SettingsFile = None,
     body: Annotated[Path | None, typer.Option(help="Write the original bytes here.")] = None,
     as_json: AsJson = False,
@@ -69,11 +91,16 @@ def show(
 
     Example: lookback deadletters show night:night.sqlite:simulated-0:17 --body packet.avro
     """
-    letter = asyncio.run(_with_letters(to, settings, lambda held: letters.find_letter(held, place)))
+    from rich.console import Console
+
+    from dispatcher.deadletters import find_letter, save_body
+    from dispatcher.deadletters_view import describe, show_letter
+
+    letter = asyncio.run(_with_letters(to, settings, lambda held: find_letter(held, place)))
     if body:
-        letters.save_body(letter, body)
+        save_body(letter, body)
     if as_json:
-        typer.echo(json.dumps(describe(letter)))
+        answer(describe(letter))
     else:
         show_letter(letter, Console())
 
@@ -81,7 +108,7 @@ def show(
 @app.command()
 def redrive(
     places: Places = None,
-    to: Output = Path("lookback-out"),
+    to: Folder = RESULTS,
     settings: SettingsFile = None,
     error_class: Classes = None,
     reason: Reasons = None,
@@ -95,6 +122,9 @@ def redrive(
 
     Example: lookback deadletters redrive --to results/ --reason unknown_schema
     """
+    from dispatcher.following import Shown, follow
+    from sinks.deadletters import ErrorClass
+
     selection = _selection(places, error_class, reason, source)
 
     def wanted(letter: DeadLetter) -> bool:
@@ -102,51 +132,67 @@ def redrive(
             return letter.error_class is not ErrorClass.POISON
         return letter in selection
 
-    given = settings_module.load(settings)
-    follow(None, to, given, Shown(as_json=as_json), redrive=wanted)
+    follow(None, to, settings_of(settings), Shown(as_json=as_json), redrive=wanted)
 
 
 @app.command()
 def discard(
     places: Places = None,
-    to: Output = Path("lookback-out"),
+    to: Folder = RESULTS,
     settings: SettingsFile = None,
     error_class: Classes = None,
     reason: Reasons = None,
     source: Sources = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Throw dead letters away for good. The books keep them as dead, `discarded.jsonl` as gone.
 
     Example: lookback deadletters discard --to results/ --class malformed
     """
+    from dispatcher import deadletters as letters
+    from dispatcher.clock import SystemClock
+    from dispatcher.folder import only_writer
+
     selection = _selection(places, error_class, reason, source)
 
     async def throw_away(held: DeadLetterSink) -> int:
         count = (await letters.list_letters(held, selection, 0)).total
         if not selection.everything and not yes:
-            typer.confirm(f"Discard {count} dead letters for good?", abort=True)
+            typer.confirm(f"Discard {count} dead letters for good?", abort=True, err=True)
         return await letters.discard(held, selection, to / letters.MINUTES, SystemClock())
 
     with only_writer(to):
         count = asyncio.run(_with_letters(to, settings, throw_away))
-    typer.echo(f"{count} discarded")
+    if as_json:
+        answer({"discarded": count})
+    else:
+        typer.echo(f"{count} discarded")
 
 
 def _selection(
     places: list[str] | None,
-    classes: list[ErrorClass] | None,
+    classes: list[str] | None,
     reasons: list[str] | None,
     sources: list[str] | None,
 ) -> Selection:
+    from dispatcher.deadletters import Selection
+    from dispatcher.errors import SettingsError
+    from sinks.deadletters import ErrorClass
+
+    known = ", ".join(ErrorClass)
+    if unknown := set(classes or ()) - set(ErrorClass):
+        raise SettingsError(f"{min(unknown)!r} is no class of dead letters: it is one of {known}")
     return Selection(
         frozenset(places or ()),
-        frozenset(classes or ()),
+        frozenset(map(ErrorClass, classes or ())),
         frozenset(reasons or ()),
         frozenset(sources or ()),
     )
 
 
 async def _with_letters(to: Path, settings: Path | None, use: Any) -> Any:
+    from dispatcher.destinations import open_letters
+
     async with AsyncExitStack() as stack:
-        return await use(await open_letters(stack, to, settings_module.load(settings)))
+        return await use(await open_letters(stack, to, settings_of(settings)))

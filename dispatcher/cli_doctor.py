@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from dispatcher import settings as settings_module
-from dispatcher.doctor import Finding, Health, examine
-from dispatcher.settings import Settings
+from dispatcher.cli_options import RESULTS, AsJson, Output, SettingsFile
+from dispatcher.exits import Code, answer
+
+if TYPE_CHECKING:
+    from dispatcher.doctor import Finding
 
 _MARKS: Final = {
-    Health.WELL: "[green]well[/]    ",
-    Health.DOUBTFUL: "[yellow]doubtful[/]",
-    Health.ILL: "[red]ill[/]     ",
+    "well": "[green]well[/]    ",
+    "doubtful": "[yellow]doubtful[/]",
+    "ill": "[red]ill[/]     ",
 }
 
 
@@ -27,13 +26,9 @@ def doctor(
     source: Annotated[
         str | None, typer.Argument(help="What a run would read; its group is left alone.")
     ] = None,
-    to: Annotated[
-        Path, typer.Option("--to", help="Folder for results, dead letters and state.")
-    ] = Path("lookback-out"),
-    settings: Annotated[
-        Path | None, typer.Option("--settings", help="TOML file; see `lookback settings`.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    to: Output = RESULTS,
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Open everything that a run opens, and say what is wrong and what to do.
 
@@ -41,16 +36,21 @@ def doctor(
 
     Example: lookback doctor kafka://broker:9092/alerts --settings lookback.toml
     """
-    findings = asyncio.run(_all(source, to, settings_module.load(settings), show=not as_json))
+    findings = asyncio.run(_all(source, to, settings, show=not as_json))
     if as_json:
-        typer.echo(json.dumps({"findings": [asdict(each) for each in findings]}))
-    if any(each.health is Health.ILL for each in findings):
-        raise typer.Exit(1)
+        answer({"findings": [asdict(each) for each in findings]})
+    if any(each.health == "ill" for each in findings):
+        raise typer.Exit(Code.WRONG)
 
 
-async def _all(source: str | None, to: Path, settings: Settings, *, show: bool) -> list[Finding]:
+async def _all(source: str | None, to: Path, file: Path | None, *, show: bool) -> list[Finding]:
+    from rich.console import Console
+    from rich.markup import escape
+
+    from dispatcher.doctor import examine
+
     findings, console = [], Console(highlight=False, soft_wrap=True)
-    async for each in examine(source, to, settings):
+    async for each in examine(source, to, file):
         findings.append(each)
         if show:
             console.print(f"{_MARKS[each.health]}  {escape(each.piece)}: {escape(each.what)}")

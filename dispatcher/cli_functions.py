@@ -3,42 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dispatcher import settings as settings_module
-from dispatcher.errors import SettingsError
-from dispatcher.settings import Settings
-from dispatcher.workforce import invoke_client
-from workers.weights import find
+from dispatcher import cli_completion as offered
+from dispatcher.cli_options import AsJson, SettingsFile, settings_of
+from dispatcher.exits import answer
 
 if TYPE_CHECKING:
     from dispatcher.platform.api import FunctionPlatform
+    from dispatcher.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="The functions: look at them, stop them, let them go.")
-
-_SettingsFile = Annotated[
-    Path | None, typer.Option("--settings", help="TOML file; `lookback settings` lists the keys.")
-]
-_AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The functions: look at them, stop them, let them go.\n\n"
+    "Example: lookback functions show --settings lookback.toml",
+)
 
 
 @app.command()
-def show(settings: _SettingsFile = None, as_json: _AsJson = False) -> None:
+def show(settings: SettingsFile = None, as_json: AsJson = False) -> None:
     """What is deployed, and how many may run.
 
     Example: lookback functions show --settings lookback.toml
     """
-    _print(asyncio.run(_look(settings_module.load(settings))), as_json)
+    _print(asyncio.run(_look(settings_of(settings))), as_json)
 
 
 @app.command()
-def stop(settings: _SettingsFile = None, as_json: _AsJson = False) -> None:
+def stop(settings: SettingsFile = None, as_json: AsJson = False) -> None:
     """Kill switch: let no invocation of the function begin, of whoever asks.
 
     Sets its reserved concurrency to 0. What runs goes on to its end. Takes effect within seconds,
@@ -46,20 +43,20 @@ def stop(settings: _SettingsFile = None, as_json: _AsJson = False) -> None:
 
     Example: lookback functions stop --settings lookback.toml
     """
-    _print(asyncio.run(_reserve(settings_module.load(settings), 0)), as_json)
+    _print(asyncio.run(_reserve(settings_of(settings), 0)), as_json)
 
 
 @app.command()
 def start(
     concurrency: Annotated[int, typer.Argument(min=1, help="Invocations at once at most.")],
-    settings: _SettingsFile = None,
-    as_json: _AsJson = False,
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Let so many invocations run at once, after a stop or as a limit.
 
     Example: lookback functions start 100 --settings lookback.toml
     """
-    _print(asyncio.run(_reserve(settings_module.load(settings), concurrency)), as_json)
+    _print(asyncio.run(_reserve(settings_of(settings), concurrency)), as_json)
 
 
 def platform(
@@ -73,7 +70,13 @@ def platform(
     timeout_s: Annotated[
         float, typer.Option(min=1, max=900, help="Seconds after which a function is killed.")
     ] = 60.0,
-    weights: Annotated[str, typer.Option(help="A shipped model or a file; none: no weights.")] = "",
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="A shipped model or a file; none: no weights.", autocompletion=offered.models
+        ),
+    ] = "",
+    as_json: AsJson = False,
 ) -> None:
     """A function platform on this machine: the real handler behind Lambda's Invoke API. SIMULATED.
 
@@ -84,6 +87,7 @@ def platform(
     """
     from dispatcher.platform.api import FunctionPlatform
     from dispatcher.platform.function import Function
+    from workers.weights import find
 
     carried = "none" if weights == "none" else str(find(weights or None).resolve())
     function = Function(
@@ -92,13 +96,18 @@ def platform(
         concurrency=concurrency,
         environment={"LOOKBACK_WEIGHTS": carried, "LOOKBACK_PAYLOADS": "http://127.0.0.1:"},
     )
-    asyncio.run(_serve(FunctionPlatform(function), port))
+    asyncio.run(_serve(FunctionPlatform(function), port, as_json=as_json))
 
 
-async def _serve(made: FunctionPlatform, port: int) -> None:
+async def _serve(made: FunctionPlatform, port: int, *, as_json: bool) -> None:
     await made.start(port=port)
-    typer.echo(f"SIMULATED function platform: {made.function.arn}:{made.function.alias}")
-    typer.echo(f'[workers]\nengine = "lambda"\n[functions]\nendpoint = "{made.url}"')
+    function = f"{made.function.arn}:{made.function.alias}"
+    if as_json:
+        answer({"simulated": True, "function": function, "endpoint": made.url})
+    else:
+        typer.echo(f"SIMULATED function platform: {function}")
+        typer.echo(f'[workers]\nengine = "lambda"\n[functions]\nendpoint = "{made.url}"')
+    sys.stdout.flush()  # who reads it through a pipe waits for the address
     try:
         await asyncio.Event().wait()
     finally:
@@ -138,7 +147,9 @@ async def _client(settings: Settings) -> AsyncIterator[Any]:
     from aiobotocore.session import get_session
     from botocore.exceptions import BotoCoreError, ClientError
 
+    from dispatcher.errors import SettingsError
     from dispatcher.invokers.lambda_errors import ADVICE, refusal
+    from dispatcher.workforce import invoke_client
 
     try:
         async with get_session().create_client("lambda", **invoke_client(settings)) as client:
@@ -151,7 +162,7 @@ async def _client(settings: Settings) -> AsyncIterator[Any]:
 
 def _print(said: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(said))
+        answer(said)
         return
     for name, value in said.items():
         typer.echo(f"{name:<14} {'not limited' if value is None else value}")

@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
-from rich.console import Console
 
-from dispatcher import settings as settings_module
-from dispatcher.clock import SystemClock
+from dispatcher import cli_completion as offered
+from dispatcher.cli_options import RESULTS, AsJson, Folder, SettingsFile, settings_of
 from dispatcher.errors import SettingsError
-from dispatcher.ledger import view
+from dispatcher.exits import answer
 from dispatcher.ledger.accounts import TOTAL, Purse, Window
-from dispatcher.ledger.forecast import forecast as foresee
 from dispatcher.ledger.money import dollars, pico
-from dispatcher.ledger.stores import Store, open_store
-from dispatcher.ledger.windows import Calendar
-from dispatcher.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Show the money, and set or freeze it.")
+if TYPE_CHECKING:
+    from dispatcher.ledger.stores import Store
+    from dispatcher.settings import Settings
 
-Output = Annotated[Path, typer.Option("--to", help="Folder of the run.")]
-SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file of the run.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Account = Annotated[str, typer.Argument(help="total, or live, replay, hedge, retry, poison.")]
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Show the money, and set or freeze it.\n\nExample: lookback ledger show --to results/",
+)
+
+Account = Annotated[
+    str,
+    typer.Argument(
+        help="total, or live, replay, hedge, retry, poison.", autocompletion=offered.accounts
+    ),
+]
 
 T = TypeVar("T")
 
 
 @app.command()
 def show(
-    to: Output = Path("lookback-out"),
+    to: Folder = RESULTS,
     settings: SettingsFile = None,
     calls: Annotated[int, typer.Option(help="Calls to list at most, the latest.", min=0)] = 10,
     as_json: AsJson = False,
@@ -43,13 +46,18 @@ def show(
 
     Example: lookback ledger show --to results/
     """
-    given, now = settings_module.load(settings), SystemClock().now()
+    from rich.console import Console
+
+    from dispatcher.clock import SystemClock
+    from dispatcher.ledger import view
+
+    given, now = settings_of(settings), SystemClock().now()
 
     async def look(store: Store) -> None:
         balances, controls = await store.balances(given.caps(), now), await store.controls()
         journal = await store.journal(0.0, calls)
         if as_json:
-            typer.echo(json.dumps(view.balances_to_json(balances, controls, journal)))
+            answer(view.balances_to_json(balances, controls, journal))
         else:
             view.show_balances(balances, controls, journal, Console())
 
@@ -57,20 +65,25 @@ def show(
 
 
 @app.command()
-def forecast(
-    to: Output = Path("lookback-out"), settings: SettingsFile = None, as_json: AsJson = False
-) -> None:
+def forecast(to: Folder = RESULTS, settings: SettingsFile = None, as_json: AsJson = False) -> None:
     """Show what every hour of tonight cost, and when a cap would be reached at this rate.
 
     Example: lookback ledger forecast --to results/
     """
-    given, now = settings_module.load(settings), SystemClock().now()
+    from rich.console import Console
+
+    from dispatcher.clock import SystemClock
+    from dispatcher.ledger import view
+    from dispatcher.ledger.forecast import forecast as foresee
+    from dispatcher.ledger.windows import Calendar
+
+    given, now = settings_of(settings), SystemClock().now()
     calendar = Calendar(given.spend.noon_utc_h)
     found = _with_store(
         to, given, lambda store: foresee(store, given.caps(), now, calendar), made=True
     )
     if as_json:
-        typer.echo(json.dumps(view.forecast_to_json(found)))
+        answer(view.forecast_to_json(found))
     else:
         view.show_forecast(found, Console())
 
@@ -78,18 +91,28 @@ def forecast(
 @app.command("set")
 def set_cap(
     account: Account,
-    window: Annotated[str, typer.Argument(help="minute, hour, night or month.")],
+    window: Annotated[
+        str,
+        typer.Argument(help="minute, hour, night or month.", autocompletion=offered.windows),
+    ],
     amount: Annotated[str, typer.Argument(help="Dollars, or none: as the settings have it.")],
-    to: Output = Path("lookback-out"),
+    to: Folder = RESULTS,
     settings: SettingsFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Replace a cap of the settings. Dispatchers that run obey within a second or two.
 
     Example: lookback ledger set replay night 20 --to results/
     """
     which, cap = _window(window), _cap(amount)
-    given = settings_module.load(settings)
+    given = settings_of(settings)
     _with_store(to, given, lambda store: store.set_cap(_account(account), which, cap))
+    if as_json:
+        from dispatcher.ledger.view import exact
+
+        cap_usd = None if cap is None else exact(cap)
+        answer({"account": account, "window": which.value, "cap_usd": cap_usd})
+        return
     said = "as the settings have it" if cap is None else dollars(cap)
     typer.echo(f"{account} {which}: {said}")
 
@@ -97,23 +120,29 @@ def set_cap(
 @app.command()
 def freeze(
     account: Account,
-    to: Output = Path("lookback-out"),
+    to: Folder = RESULTS,
     settings: SettingsFile = None,
     off: Annotated[bool, typer.Option("--off", help="Let it go on.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Send nothing more of an account. What is under way at workers is still paid.
 
     Example: lookback ledger freeze total --to results/
     """
-    given = settings_module.load(settings)
+    given = settings_of(settings)
     _with_store(to, given, lambda store: store.freeze(_account(account), frozen=not off))
-    typer.echo(f"{account} is {'not frozen' if off else 'frozen'}")
+    if as_json:
+        answer({"account": account, "frozen": not off})
+    else:
+        typer.echo(f"{account} is {'not frozen' if off else 'frozen'}")
 
 
 def _with_store(
     to: Path, given: Settings, use: Callable[[Store], Awaitable[T]], *, made: bool = False
 ) -> T:
     """`made`: there must be a ledger; where one only looks, none is begun."""
+    from dispatcher.ledger.stores import open_store
+
     address = given.spend.ledger
     if made and "://" not in address and not (to / address).exists():
         raise SettingsError(

@@ -7,19 +7,20 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from dispatcher.calls.durations import PRIOR, Durations, Fit
-from dispatcher.calls.sizing import Limits
+from dispatcher import cli_completion as offered
+from dispatcher.cli_options import AsJson
 from dispatcher.errors import SettingsError
-from dispatcher.ledger.prices import Tariff, price
-from dispatcher.plan import Choice, Plan, curve
-from dispatcher.plan import plot as draw
-from dispatcher.settings.sections import ITEMS_PER_INVOCATION
+from dispatcher.exits import answer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from dispatcher.calls.durations import Fit
+    from dispatcher.plan import Choice, Plan
 
 _MOST_ITEMS: Final = 4096
 _MEMORY_MB: Final = (128, 10240)
@@ -35,42 +36,54 @@ def plan(
         typer.Option(help="Seconds to an answer; may be repeated.", show_default="10"),
     ] = None,
     price_name: Annotated[
-        str, typer.Option("--price", help="A name of the price table.")
+        str,
+        typer.Option("--price", help="A name of the price table.", autocompletion=offered.prices),
     ] = "aws-lambda/us-east-1/x86_64",
     prices: Annotated[
         Path | None, typer.Option(help="A price table of your own, as spend.prices.")
     ] = None,
     memory: Annotated[int, typer.Option(help="MB of the function.")] = 1769,
     items: Annotated[
-        int, typer.Option(help="Items for one worker at most; over 160 they go by a bucket.")
-    ] = ITEMS_PER_INVOCATION,
+        int | None,
+        typer.Option(
+            help="Items for one worker at most; over 160 they go by a bucket.", show_default="160"
+        ),
+    ] = None,
     ranks: Annotated[int, typer.Option(help="Workers that share a batch.")] = 1,
     deadline: Annotated[float, typer.Option(help="Seconds a call may take.")] = 60.0,
     durations: Annotated[
         Path | None, typer.Option(help="durations.json of a run; default: a typical core.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves into this PNG file.")] = None,
 ) -> None:
     """Print what batches of every size cost and take at a rate, and which would be sent.
 
     Example: lookback plan --rate 270 --rate 2700 --objective 10 --plot curve.png
     """
+    from rich.console import Console
+
+    from dispatcher.calls.sizing import Limits
+    from dispatcher.ledger.prices import Tariff, price
+    from dispatcher.plan import curve
+    from dispatcher.settings.sections import ITEMS_PER_INVOCATION
+
     objectives = objective or [10.0]
     _check("--rate", rate, 1e-6, _MOST)
     _check("--objective", objectives, 0.01, _MOST)
     _check("--deadline", [deadline], 0.1, _MOST)
     _check("--memory", [memory], *_MEMORY_MB)
     _check("--ranks", [ranks], 1, _MOST_RANKS)
-    _check("--items", [items], 1, _MOST_ITEMS)
+    most = ITEMS_PER_INVOCATION if items is None else items
+    _check("--items", [most], 1, _MOST_ITEMS)
     tariff = Tariff(price(price_name, prices), memory, inline=ITEMS_PER_INVOCATION)
-    limits = Limits(items, deadline, ranks, exact_ranks=True)
+    limits = Limits(most, deadline, ranks, exact_ranks=True)
     fit = _known(durations, f"{price_name} {memory} MB")
     plans = [curve(fit, tariff, limits, *each) for each in product(rate, objectives)]
     if plot:
         _draw(plans, f"{price_name}, {memory} MB, ranks: {ranks}", plot)
     if as_json:
-        typer.echo(json.dumps({"plans": [_figures(each) for each in plans]}))
+        answer({"plans": [_figures(each) for each in plans]})
         return
     for each in plans:
         Console().print(_table(each, f"{each.rate:g} events a second, {price_name}, {memory} MB"))
@@ -85,6 +98,8 @@ def _check(option: str, given: Iterable[float], least: float, most: float) -> No
 
 def _known(path: Path | None, function: str) -> Fit:
     """What was learnt of that function, or of the only one that is known."""
+    from dispatcher.calls.durations import PRIOR, Durations
+
     if path is None:
         return PRIOR
     try:
@@ -104,6 +119,8 @@ def _known(path: Path | None, function: str) -> Fit:
 
 
 def _draw(plans: list[Plan], title: str, path: Path) -> None:
+    from dispatcher.plan import plot as draw
+
     try:
         draw(plans, title, path)
     except (OSError, ValueError) as error:
@@ -143,6 +160,8 @@ def _items(count: int) -> str:
 
 
 def _table(made: Plan, title: str) -> Table:
+    from rich.table import Table
+
     table = Table(title=title)
     for name in ("items", "fill s", "p50 s", "p95 s", "age s", "$/million", "fixed", "busy"):
         table.add_column(name, justify="right")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 from datetime import UTC, date, datetime
@@ -12,17 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from dispatcher import settings as settings_module
+from dispatcher.cli_options import AsJson, SettingsFile, settings_of
+from dispatcher.cli_progress import progress
 from dispatcher.errors import SettingsError
+from dispatcher.exits import answer
 from dispatcher.ledger.money import DOLLAR, dollars
-from dispatcher.settings import Settings
-from ingest.sources.span import Range, Span
 
 if TYPE_CHECKING:
     from dispatcher.replay import Wanted
+    from dispatcher.replay.estimate import Estimate
+    from dispatcher.settings import Settings
+    from ingest.sources.span import Range, Span
 
 _OFFSETS: Final = re.compile(r"(?P<name>.+):(?P<first>\d{1,18})-(?P<end>\d{1,18})?")
 _NO_END: Final = 2**63 - 1
@@ -57,13 +57,8 @@ def replay(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say how much it is and costs; send nothing.")
     ] = False,
-    settings: Annotated[
-        Path | None,
-        typer.Option("--settings", help="TOML file; `lookback settings` lists the keys."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object instead of tables.")
-    ] = False,
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Read again a night, or a part of a source, with money of its own and behind the live lane.
 
@@ -72,8 +67,9 @@ def replay(
     Example: lookback replay 'kafka://broker:9092/ztf_%Y%m%d_programid1' --on 2026-11-20 --rate 50
     """
     from dispatcher.replay import Wanted
+    from ingest.sources.span import Span
 
-    given = settings_module.load(settings)
+    given = settings_of(settings)
     span = Span(time_of("--from", since), time_of("--to", until), offsets_of(offsets or []))
     night = _date(on)
     _check(night, span)
@@ -93,7 +89,8 @@ def _estimate(
 
     plan = Plan.load(into)
     if plan is None or plan.wanted != wanted.to_json():
-        _, plan = asyncio.run(find(wanted, settings))
+        with progress("ranges of the source found"):
+            _, plan = asyncio.run(find(wanted, settings))
     found = estimate(plan.events, settings, into, rate)
     if as_json:
         figures = {
@@ -105,10 +102,17 @@ def _estimate(
             "seconds": round(found.seconds, 1),
             "measured_calls": found.measured,
         }
-        typer.echo(json.dumps(figures))
+        answer(figures)
         return
+    _show_estimate(found, len(plan.ranges))
+
+
+def _show_estimate(found: Estimate, partitions: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table.grid(padding=(0, 3))
-    table.add_row("events", f"{found.events} in {len(plan.ranges)} partitions")
+    table.add_row("events", f"{found.events} in {partitions} partitions")
     table.add_row("calls", f"{found.calls} of {found.items} items")
     table.add_row("cost", dollars(found.cost))
     table.add_row("duration", f"{found.seconds:.0f} s with all workers free")
@@ -137,7 +141,10 @@ def _run(
     if plan.finished:
         said = f"this replay of {plan.events} events was finished at {plan.finished}"
         figures = {"finished": plan.finished, "events": plan.events}
-        typer.echo(json.dumps(figures) if as_json else f"{said}: its results are in {into}")
+        if as_json:
+            answer(figures)
+        else:
+            typer.echo(f"{said}: its results are in {into}")
         return
     follow(
         wanted.location,
@@ -187,6 +194,8 @@ def offsets_of(texts: list[str]) -> dict[str, Range]:
     Raises:
         SettingsError: one is none, or a partition comes twice.
     """
+    from ingest.sources.span import Range
+
     found: dict[str, Range] = {}
     for text in texts:
         match = _OFFSETS.fullmatch(text)

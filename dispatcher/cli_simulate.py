@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from dispatcher import cli_completion as offered
+from dispatcher.cli_options import AsJson, Plot
 from dispatcher.errors import SettingsError
+from dispatcher.exits import answer
 from dispatcher.ledger.accounts import TOTAL, Window
 from dispatcher.ledger.money import pico
 
@@ -19,7 +19,12 @@ _CAPS = "Cap in dollars; 0 sends nothing."
 
 
 def simulate(
-    name: Annotated[str, typer.Argument(help="A night or pattern; --list has them all.")] = "",
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A night or pattern; --list has them all.", autocompletion=offered.nights
+        ),
+    ] = "",
     seed: Annotated[int, typer.Option(help="The same seed gives the same night.")] = 1,
     objective: Annotated[float, typer.Option(help="Seconds to an answer.", min=0.1)] = 10.0,
     minute_usd: Annotated[str | None, typer.Option(help=f"Any 60 s. {_CAPS}")] = None,
@@ -35,15 +40,17 @@ def simulate(
     stragglers: Annotated[
         float, typer.Option(help="Share of calls that take ten times as long.", min=0, max=0.5)
     ] = 0.01,
-    plot: Annotated[Path | None, typer.Option(help="Draw the night into this PNG file.")] = None,
+    plot: Plot = None,
     csv: Annotated[Path | None, typer.Option(help="The night minute by minute.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
     names: Annotated[bool, typer.Option("--list", help="Print the names and end.")] = False,
 ) -> None:
     """Let a SIMULATED night pass: the real dispatcher, a simulated platform, a virtual clock.
 
     Example: lookback simulate dump-2021 --hour-usd 0.05 --objective 30 --plot dump.png
     """
+    from rich.console import Console
+
     from dispatcher.simulate import arrivals, report
     from dispatcher.simulate.platform import Platform
     from dispatcher.simulate.world import Result, Scenario
@@ -51,7 +58,10 @@ def simulate(
 
     known = {**arrivals.NIGHTS, **arrivals.PATTERNS}
     if names:
-        typer.echo("\n".join(known))
+        if as_json:
+            answer({"names": list(known)})
+        else:
+            typer.echo("\n".join(known))
         return
     if name not in known:
         raise SettingsError(f"there is no night called {name!r}; there are {', '.join(known)}")
@@ -80,7 +90,7 @@ def simulate(
         report.write_csv(result, csv)
     found = report.figures(result)
     if as_json:
-        typer.echo(json.dumps(found))
+        answer(found)
         return
     _show(name, found)
 
@@ -93,6 +103,9 @@ def _caps(given: Mapping[Window, str | None]) -> dict[Window, int]:
 
 
 def _show(name: str, found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=f"SIMULATED {name}", show_header=False)
     for key, value in found.items():
         if key not in ("simulated", "peaks", "said"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,9 +115,14 @@ class Listing:
 
 
 async def list_letters(
-    sink: DeadLetterSink, selection: Selection, limit: int | None = None
+    sink: DeadLetterSink,
+    selection: Selection,
+    limit: int | None = None,
+    step: Callable[[int], None] = lambda _: None,
 ) -> Listing:
     """Count the letters of a selection, and list the latest `limit` of them (None: all).
+
+    `step` is told of the letters that are counted.
 
     Raises:
         SinkError: the store cannot be read.
@@ -126,6 +131,7 @@ async def list_letters(
     latest: list[tuple[float, Place, Entry]] = []
     async with aclosing(_selected(sink, selection)) as letters:
         async for letter in letters:
+            step(1)
             entry = Entry.of(letter)
             listing.reasons[entry.error_class, entry.reason] += 1
             listing.bytes += entry.bytes

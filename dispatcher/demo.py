@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ingest.codecs.notice import InlineImage, NewImage
 from ingest.sources.night import NightArchive
-from workers.training.render import RenderedGalaxies, render_galaxies
+from workers.training.render import RenderedGalaxies, Step, render_galaxies, unseen
 
 SURVEY: Final = "SIMULATED"
 _FIRST_ID: Final = 9_100_000_000_000_000_000  # above 2**53, like the ids of the surveys
@@ -31,13 +31,13 @@ _PARTITIONS: Final = 3
 _STAMP: Final = 48  # pixels; the model takes the middle 32
 
 
-def render_night(path: Path, galaxies: int, seed: int) -> None:
+def render_night(path: Path, galaxies: int, seed: int, step: Step = unseen) -> None:
     """Write a night of `galaxies` rendered galaxies and about a fifth as many other events.
 
-    The same seed gives the same night, byte for byte.
+    The same seed gives the same night, byte for byte. `step` is told of the galaxies that are done.
     """
     shuffle = random.Random(seed)  # noqa: S311 - a night is not a secret
-    rendered = render_galaxies(galaxies, seed, size=_STAMP)
+    rendered = render_galaxies(galaxies, seed, size=_STAMP, step=step)
     bodies = list(_notices(rendered))
     doubled = shuffle.sample(bodies, max(1, galaxies // 30))
     bodies += _damaged(rendered, count=max(3, galaxies // 40))

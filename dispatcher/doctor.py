@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,15 +19,17 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from dispatcher import doctor_access, logs
 from dispatcher.access import aws_client
 from dispatcher.control import tariff_of
 from dispatcher.destinations import access, open_letters
+from dispatcher.doctor_access import Doubt
 from dispatcher.errors import DispatcherError
 from dispatcher.folder import only_writer
 from dispatcher.ledger.money import dollars
 from dispatcher.ledger.stores import open_store
 from dispatcher.service import identify_model, open_intake_parts
-from dispatcher.settings import Settings
+from dispatcher.settings import Settings, load
 from dispatcher.sources import is_queue, open_again
 from dispatcher.workforce import workforce
 from ingest.errors import IngestError
@@ -63,38 +65,56 @@ class Finding:
     what: str
 
 
-class Doubt(Exception):
-    """It works, and somebody should look."""
+async def examine(location: str | None, output: Path, file: Path | None) -> AsyncIterator[Finding]:
+    """All pieces, one after the other, with the settings of `file` and the environment.
 
-
-async def examine(location: str | None, output: Path, settings: Settings) -> AsyncIterator[Finding]:
-    """All pieces, one after the other. `location`: of the source; None: no source is looked at."""
-    given = settings.sinks
-    pieces: list[tuple[str, Callable[[], Awaitable[str]]]] = [
-        ("clock", _clock),
-        ("output folder", partial(_folder, output)),
-        ("weights", partial(_weights, settings)),
-        ("price", partial(_price, settings)),
-        ("ledger", partial(_ledger, settings, output)),
-        ("schemas and stamps", partial(_intake, settings)),
-        ("dead letters", partial(_letters, settings, output)),
-    ]
-    pieces += [
-        (f"sink {name}", partial(_sink, name, settings, output))
-        for name in (*given.required, *given.best_effort)
-    ]
-    if location is not None:
-        pieces.append((f"source {location}", partial(_source, location, settings)))
-    pieces.append((f"workers ({settings.workers.engine})", partial(_workers, settings)))
-    for piece, look in pieces:
+    `location`: of the source; None: no source is looked at. With settings that cannot be read there
+    is nothing else to look at.
+    """
+    try:
+        settings = load(file)
+    except DispatcherError as error:
+        yield Finding("settings", Health.ILL, logs.redacted(" ".join(str(error).split())))
+        return
+    for piece, look in _pieces(location, output, file, settings):
         try:
             yield Finding(piece, Health.WELL, await look())
         except Doubt as doubt:
-            yield Finding(piece, Health.DOUBTFUL, str(doubt))
+            yield Finding(piece, Health.DOUBTFUL, logs.redacted(str(doubt)))
         except _KNOWN as error:
-            yield Finding(piece, Health.ILL, " ".join(str(error).split()))
+            yield Finding(piece, Health.ILL, logs.redacted(" ".join(str(error).split())))
+        except ModuleNotFoundError as error:
+            yield Finding(piece, Health.ILL, f"needs {error.name}: pip install {error.name}")
         except OSError as error:
             yield Finding(piece, Health.ILL, f"{error.strerror or error}")
+
+
+def _pieces(
+    location: str | None, output: Path, file: Path | None, settings: Settings
+) -> Iterator[tuple[str, Callable[[], Awaitable[str]]]]:
+    """Everything that a run with these settings needs, the cheap pieces first."""
+    yield "settings", partial(doctor_access.settings_file, file, settings)
+    yield "clock", _clock
+    yield "output folder", partial(_folder, output)
+    if doctor_access.needs_aws(settings, location):
+        yield "credentials", partial(doctor_access.credentials, settings)
+    yield "weights", partial(_weights, settings)
+    yield "price", partial(_price, settings)
+    yield "ledger", partial(_ledger, settings, output)
+    yield "schemas and stamps", partial(_intake, settings)
+    if url := settings.ingest.registry:
+        yield "schema registry", partial(doctor_access.answers, "ingest.registry", url)
+    yield "status page", partial(doctor_access.page, settings)
+    if url := settings.traces.endpoint:
+        yield "traces", partial(doctor_access.collector, url)
+    yield "dead letters", partial(_letters, settings, output)
+    for name in (*settings.sinks.required, *settings.sinks.best_effort):
+        yield f"sink {name}", partial(_sink, name, settings, output)
+    if location is not None:
+        yield f"source {location}", partial(_source, location, settings)
+    if address := settings.workers.rendezvous:
+        yield "rendezvous", partial(doctor_access.rendezvous, address)
+    yield f"workers ({settings.workers.engine})", partial(_workers, settings)
 
 
 async def _clock() -> str:
@@ -166,6 +186,9 @@ async def _intake(settings: Settings) -> str:
     async with AsyncExitStack() as stack:
         open_intake_parts(stack, settings)
     allowed = len(settings.ingest.allow)
+    folders = [each for each in settings.ingest.allow if "://" not in each]
+    if absent := [each for each in folders if not Path(each).is_dir()]:
+        raise Doubt(f"{absent[0]} of ingest.allow is no folder: no stamp can lie there")
     return f"stamps from {allowed} places" if allowed else "stamps that events carry, no others"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -12,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-import typer
 from rich.console import Console
 
-from dispatcher import logs
+from dispatcher import exits, logs
 from dispatcher.errors import LaneStopped
 from dispatcher.settings import Settings
 from sinks.deadletters import DeadLetter
@@ -163,7 +161,7 @@ class _Following:
         if self._shown.plot:
             report.plot(self._run, self._shown.plot)
         if self._shown.as_json:
-            typer.echo(json.dumps(figures))
+            exits.answer(figures)
         else:
             report.show(self._run, figures, Console(), self._output)
         sys.stdout.flush()  # the page may stay for long

@@ -10,7 +10,7 @@ key decides. At the end the books of the dispatcher are compared with what was f
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,8 +58,15 @@ class Report:
         return not self.findings
 
 
-async def reconcile(location: str, output: Path, settings: Settings) -> Report:
+async def reconcile(
+    location: str,
+    output: Path,
+    settings: Settings,
+    step: Callable[[int], None] = lambda _: None,
+) -> Report:
     """Compare the source at `location` with the sinks in `output`.
+
+    `step` is told of the events that are compared.
 
     Raises:
         IngestError, SinkError, SettingsError: source, sinks or output cannot be read.
@@ -85,6 +92,7 @@ async def reconcile(location: str, output: Path, settings: Settings) -> Report:
             # What the source itself keeps is newer than what one dispatcher knows of it.
             search.committed = {**records.progress, **keeper.committed}
             await search.look_for(delivery)
+            step(1)
         search.look_for_strays()
         totals = Totals(search.received, search.outcomes, search.open)
         return Report(totals, [*search.findings, *_compare(search, records)])

@@ -85,7 +85,7 @@ def test_commands_are_what_the_command_line_takes(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_that_are_spoken_of_exist(page):
-    named = set(re.findall(r"`lookback (\w[\w-]*)", page.read_text()))
+    named = set(re.findall(r"`lookback ([a-z][\w-]*)", page.read_text()))
     assert named <= set(COMMANDS.commands)
 
 

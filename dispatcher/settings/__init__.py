@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import (
@@ -174,14 +175,26 @@ def _in_one_line(error: ValidationError) -> str:
     return "settings: " + "; ".join(problems) + "; `lookback settings` lists all with their units"
 
 
-def reference() -> str:
-    """All settings as a Markdown table: key, default, meaning. `docs/settings.md` is this."""
-    lines = ["| setting | default | meaning |", "|---|---|---|"]
+class Entry(NamedTuple):
+    """One setting, as it is documented."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+def entries() -> Iterator[Entry]:
+    """All settings, in the order of a settings file."""
     for section, field in Settings.model_fields.items():
         for key, each in section_of(field.annotation).model_fields.items():
             default = "cores" if each.default_factory else toml(each.default)
-            lines.append(f"| `{section}.{key}` | `{default}` | {each.description} |")
-    return "\n".join(lines) + "\n"
+            yield Entry(f"{section}.{key}", default, str(each.description))
+
+
+def reference() -> str:
+    """All settings as a Markdown table: key, default, meaning. `docs/settings.md` is this."""
+    rows = (f"| `{each.name}` | `{each.default}` | {each.meaning} |" for each in entries())
+    return "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows]) + "\n"
 
 
 def toml(value: Any) -> str:

@@ -1,1 +1,1 @@
-"""Traces of single events: what is noted on the way (`trail`), and the spans made of it at its end."""
+"""Traces of single events: what is noted on the way (`trail`), and the spans made of it."""

@@ -3,9 +3,9 @@
     event -- take, decode, resolve, wait, call -- infer, write <sink> ..., settle
                                            `~~> batch: a trace of its own
 
-A trail is written while the event is under way (`dispatcher.traces.trail`), and its spans are made when it
-is settled. They are sent by a thread of OpenTelemetry's own, so nothing waits for a collector; what
-that does not take in time is dropped.
+A trail is written while the event is under way (`dispatcher.traces.trail`), and its spans are made
+when it is settled. They are sent by a thread of OpenTelemetry's own, so nothing waits for a
+collector; what that does not take in time is dropped.
 """
 
 from __future__ import annotations

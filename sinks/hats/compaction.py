@@ -11,7 +11,7 @@ of that what is finished (a leaf is, when its manifest is there) and does the re
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -51,6 +51,7 @@ def compact(
     max_rows: int = 1_000_000,
     s3: Mapping[str, Any] | None = None,
     keep_previous: bool = True,
+    step: Callable[[int], None] = lambda _: None,
 ) -> Compacted:
     """Merge the parts of every leaf, and split leaves of more than `max_rows`.
 
@@ -63,6 +64,7 @@ def compact(
         max_rows: that one leaf should hold at most.
         s3: as of the sink.
         keep_previous: leave the old generation for those who read it now; else they fail.
+        step: is told of the leaves that are done.
 
     Raises:
         SinkRefused: there is no catalogue, or somebody writes to it.
@@ -74,7 +76,7 @@ def compact(
             raise SinkRefused(f"{store.name} holds no results yet: there is nothing to compact")
         store.lock()
         try:
-            return _Compaction(store, max_rows).run(keep_previous=keep_previous)
+            return _Compaction(store, max_rows).run(keep_previous=keep_previous, step=step)
         finally:
             store.unlock()
 
@@ -87,7 +89,7 @@ class _Compaction:
         self._new = Catalogue(store, catalogue.following(self._old.generation))
         self._before = self._old.parts()
 
-    def run(self, *, keep_previous: bool) -> Compacted:
+    def run(self, *, keep_previous: bool, step: Callable[[int], None]) -> Compacted:
         for generation in catalogue.generations(self._store):
             if generation not in (self._old.generation, self._new.generation):
                 self._store.delete_folder(generation)
@@ -97,6 +99,7 @@ class _Compaction:
                 entries = list(self._merge(leaf, files, name))
                 finished[name] = {"rows": sum(each["rows"] for each in entries), "parts": entries}
                 self._new.note(name, finished[name])
+            step(1)
         return self._change(finished, keep_previous=keep_previous)
 
     def _name(self, leaf: Leaf, files: Sequence[Found]) -> str:

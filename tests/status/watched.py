@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -83,8 +84,10 @@ class Watched:
         metrics = await self.text("/metrics")
         assert value(metrics, f'lookback_incidents_total{{fault="{name}"}}') >= 1
         assert fault.metric in metrics
-        told = [each for each in self.lines if each.get("incident") == name]
-        assert len({each.get("subject") for each in told}) == len(told) >= 1
+        begun = Counter(e.get("subject") for e in self.lines if e.get("incident") == name)
+        over = Counter(e.get("subject") for e in self.lines if e.get("ended") == name)
+        assert begun
+        assert all(count - over[subject] in (0, 1) for subject, count in begun.items())
         assert f"{{#{fault.anchor}}}" in PLAYBOOK.read_text()
         assert incident["playbook"].endswith(f"#{fault.anchor}")
         return incident

@@ -9,7 +9,7 @@ import numpy as np
 
 from workers.errors import DataError
 from workers.estimator import Estimator
-from workers.evaluation.predictions import Columns, Model, estimate_all
+from workers.evaluation.predictions import Columns, Model, Step, estimate_all, unseen
 from workers.evaluation.qp import write_qp
 from workers.training.cutouts import Cutouts
 
@@ -18,12 +18,17 @@ _DENSITY: Final = "pz"
 
 
 def estimate_table(
-    weights: Path | str | None, data: Path, out: Path, *, pdf: bool = False
+    weights: Path | str | None,
+    data: Path,
+    out: Path,
+    *,
+    pdf: bool = False,
+    step: Step = unseen,
 ) -> list[Path]:
     """Estimate the rows of the data set `data` into `out`, Parquet or CSV by its ending.
 
-    `weights`: see `workers.weights.find`. `pdf`: p(z) into a qp file beside it, `OUT.hdf5`. Returns
-    the files that were written.
+    `weights`: see `workers.weights.find`. `pdf`: p(z) into a qp file beside it, `OUT.hdf5`. `step`
+    is told of the rows that are done. Returns the files that were written.
 
     Raises:
         WeightsError, DataError: the weights or the data cannot be used, the ending is another one,
@@ -31,10 +36,13 @@ def estimate_table(
     """
     if out.suffix not in _ENDINGS:
         raise DataError(f"{out} is to end in one of {', '.join(_ENDINGS)}")
-    return estimate_rows(Estimator.load(weights, threads=2), Cutouts.load(data), out, pdf=pdf)
+    model = Estimator.load(weights, threads=2)
+    return estimate_rows(model, Cutouts.load(data), out, pdf=pdf, step=step)
 
 
-def estimate_rows(model: Model, rows: Cutouts, out: Path, *, pdf: bool = False) -> list[Path]:
+def estimate_rows(
+    model: Model, rows: Cutouts, out: Path, *, pdf: bool = False, step: Step = unseen
+) -> list[Path]:
     """Do what `estimate_table` does, with a loaded model and loaded rows.
 
     Columns, in the order of the rows:
@@ -47,7 +55,7 @@ def estimate_rows(model: Model, rows: Cutouts, out: Path, *, pdf: bool = False) 
     Raises:
         DataError: the folder of `out` is not there, or a library is missing.
     """
-    found = estimate_all(model, rows)
+    found = estimate_all(model, rows, step)
     columns = {
         "row": np.arange(len(rows)),
         "group": rows.group,

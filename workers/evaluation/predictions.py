@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import Any, Final, Protocol
 
@@ -16,6 +16,13 @@ from workers.training.cutouts import Cutouts, centre
 CHUNK: Final = 64
 
 Columns = dict[str, NDArray[Any]]
+
+Step = Callable[[int], None]
+"""Is told that so many more rows are done."""
+
+
+def unseen(_: int) -> None:
+    """Nobody is told."""
 
 
 class Model(Protocol):
@@ -36,17 +43,18 @@ def columns(estimates: Estimates) -> Columns:
     return {each.name: getattr(estimates, each.name) for each in fields(estimates)}
 
 
-def chunks(model: Model, cutouts: Cutouts) -> Iterator[Columns]:
+def chunks(model: Model, cutouts: Cutouts, step: Step = unseen) -> Iterator[Columns]:
     """Estimates of the rows, 64 at a time, in order. Larger images are cut to their middle."""
     for start in range(0, len(cutouts), CHUNK):
         part = slice(start, start + CHUNK)
         images = centre(cutouts.images[part])
         yield columns(model.estimate(images, cutouts.magnitudes[part].astype(np.float32)))
+        step(len(images))
 
 
-def estimate_all(model: Model, cutouts: Cutouts) -> Columns:
+def estimate_all(model: Model, cutouts: Cutouts, step: Step = unseen) -> Columns:
     """Estimates of all rows, by name of the field of `Estimates`."""
-    parts = list(chunks(model, cutouts))
+    parts = list(chunks(model, cutouts, step))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

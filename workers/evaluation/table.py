@@ -14,7 +14,14 @@ from workers.estimator import Estimator
 from workers.evaluation import baselines
 from workers.evaluation.metrics import bootstrap, point_metrics
 from workers.evaluation.pdf import edges_of
-from workers.evaluation.predictions import Columns, Model, estimate_all, without_magnitudes
+from workers.evaluation.predictions import (
+    Columns,
+    Model,
+    Step,
+    estimate_all,
+    unseen,
+    without_magnitudes,
+)
 from workers.evaluation.scores import none_for_nan, scores
 from workers.evaluation.slices import Mask, by_r, by_z, headline, populations
 from workers.training.cutouts import Cutouts
@@ -42,20 +49,25 @@ def evaluate(weights: Path | str | None, data: Path, train: Path | None = None) 
     return evaluate_files(weights, data, train).table
 
 
-def evaluate_files(weights: Path | str | None, data: Path, train: Path | None = None) -> Evaluation:
+def evaluate_files(
+    weights: Path | str | None, data: Path, train: Path | None = None, step: Step = unseen
+) -> Evaluation:
     """Evaluate `weights` (see `workers.weights.find`) on the data set `data`.
 
     `train`, the rows that the model was trained on, adds simple estimators trained on the same.
+    `step` is told of the rows that are done; every row is estimated twice.
 
     Raises:
         WeightsError, DataError: the weights or the data cannot be used.
     """
     rows, model = Cutouts.load(data), Estimator.load(weights, threads=2)
-    found = evaluate_rows(model, rows, Cutouts.load(train) if train else None)
+    found = evaluate_rows(model, rows, Cutouts.load(train) if train else None, step)
     return replace(found, table={**found.table, "data": data.name})
 
 
-def evaluate_rows(model: Model, rows: Cutouts, train: Cutouts | None = None) -> Evaluation:
+def evaluate_rows(
+    model: Model, rows: Cutouts, train: Cutouts | None = None, step: Step = unseen
+) -> Evaluation:
     """Evaluate a loaded model on all `rows` that have a redshift.
 
     The table has
@@ -71,9 +83,9 @@ def evaluate_rows(model: Model, rows: Cutouts, train: Cutouts | None = None) -> 
         DataError: no row has a redshift, or most are training rows.
     """
     rows, left_out = _known(rows, train)
-    edges, found = edges_of(model.grid), estimate_all(model, rows)
+    edges, found = edges_of(model.grid), estimate_all(model, rows, step)
     lines, groups = headline(rows), populations(rows)
-    measured = estimate_all(model, without_magnitudes(rows))
+    measured = estimate_all(model, without_magnitudes(rows), step)
     comparisons = {MEASURED: {n: scores(measured, rows, m, edges) for n, m in lines.items()}}
     if train is not None:
         comparisons |= _simple(train, rows)

@@ -8,6 +8,7 @@ Gaussian, with SDSS's noise, or real sky that the caller brings.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,14 @@ from numpy.typing import NDArray
 from scipy.special import gammainc
 
 Floats = NDArray[np.float32]
+
+Step = Callable[[int], None]
+"""Is told that so many more are rendered."""
+
+
+def unseen(_: int) -> None:
+    """Nobody is told."""
+
 
 PIXEL_ARCSEC: Final = 0.396
 OVERSAMPLE: Final = 3
@@ -42,13 +51,13 @@ class RenderedGalaxies:
     z: Floats
 
 
-def render_galaxies(n: int, seed: int, *, size: int = 64) -> RenderedGalaxies:
+def render_galaxies(n: int, seed: int, *, size: int = 64, step: Step = unseen) -> RenderedGalaxies:
     """Render `n` galaxies of the shipped population on Gaussian sky. Same seed, same pixels."""
     from workers.training.population import Population
 
     rng = np.random.default_rng(seed)
     drawn = Population.load().sample(n, rng)
-    images = render(drawn.magnitudes, drawn.radius_arcsec, rng, size=size)
+    images = render(drawn.magnitudes, drawn.radius_arcsec, rng, size=size, step=step)
     noise = rng.normal(size=images.shape) * SKY_NOISE[:, None, None]
     return RenderedGalaxies(
         (images + noise).astype(np.float32),
@@ -63,6 +72,7 @@ def render(
     rng: np.random.Generator,
     *,
     size: int = 64,
+    step: Step = unseen,
 ) -> Floats:
     """Images [n, 5, size, size] without sky, photon noise included.
 
@@ -81,6 +91,7 @@ def render(
                 index, float(radius_arcsec[i]), rng.uniform(0.35, 1.0), rng.uniform(0, np.pi)
             )
         out[i] = _photon_noise(grid.image(spectrum, seeing) * flux[i][:, None, None], rng)
+        step(1)
     return out
 
 

@@ -27,7 +27,7 @@ from workers.errors import DataError
 from workers.training import stars
 from workers.training.cutouts import Cutouts, open_npz
 from workers.training.population import Population
-from workers.training.render import render
+from workers.training.render import Step, render, unseen
 
 Array = NDArray[Any]
 Progress = Callable[[str], None]
@@ -49,10 +49,12 @@ def prepare(
     quasars: int = 14_000,
     stars: int = 16_000,
     on_progress: Progress = print,
-) -> None:
+    step: Step = unseen,
+) -> dict[Path, int]:
     """Make all datasets in `out` from the SDSS files in `folder`; `galaxies` None: all there are.
 
-    A dataset that is there is left as it is.
+    A dataset that is there is left as it is. `step` is told of the rows that are rendered.
+    Returns the rows of each that was made.
 
     Raises:
         DataError: a file is missing, or is not what it should be.
@@ -60,11 +62,12 @@ def prepare(
     makers: dict[str, Callable[[], Cutouts]] = {
         "quasars": lambda: real_quasars(folder),
         "unlabelled": lambda: unlabelled(folder),
-        "stars": lambda: rendered_stars(folder, stars, seed),
-        "rendered-quasars": lambda: rendered_quasars(folder, quasars, seed),
-        "galaxies": lambda: rendered_galaxies(folder, galaxies, seed),
+        "stars": lambda: rendered_stars(folder, stars, seed, step),
+        "rendered-quasars": lambda: rendered_quasars(folder, quasars, seed, step),
+        "galaxies": lambda: rendered_galaxies(folder, galaxies, seed, step),
     }
     out.mkdir(parents=True, exist_ok=True)
+    rows: dict[Path, int] = {}
     for name, make in makers.items():
         path = out / f"{name}.npz"
         if not path.exists():
@@ -72,7 +75,9 @@ def prepare(
             made = make()
             made.save(unfinished)
             unfinished.replace(path)
+            rows[path] = len(made)
             on_progress(f"{path}: {len(made)} rows")
+    return rows
 
 
 def real_quasars(folder: Path) -> Cutouts:
@@ -103,7 +108,7 @@ def unlabelled(folder: Path) -> Cutouts:
         )
 
 
-def rendered_galaxies(folder: Path, n: int | None, seed: int) -> Cutouts:
+def rendered_galaxies(folder: Path, n: int | None, seed: int, step: Step = unseen) -> Cutouts:
     """`n` (None: all) galaxies with real magnitudes and redshifts on real sky: SIMULATED."""
     rng = np.random.default_rng(seed)
     rows = np.load(_there(folder / "galaxy_photometry.npy"), allow_pickle=False)
@@ -114,10 +119,10 @@ def rendered_galaxies(folder: Path, n: int | None, seed: int) -> Cutouts:
     picked = rng.permutation(np.flatnonzero(good))[:n]
     magnitudes, z = magnitudes[picked], z[picked]
     radii = Population.load().radii(magnitudes, rng)
-    return _rendered(folder, magnitudes, radii, z, picked, "galaxy", rng)
+    return _rendered(folder, magnitudes, radii, z, picked, "galaxy", rng, step)
 
 
-def rendered_quasars(folder: Path, n: int, seed: int) -> Cutouts:
+def rendered_quasars(folder: Path, n: int, seed: int, step: Step = unseen) -> Cutouts:
     """`n` point sources with the magnitudes and redshifts of real quasars (SDSS DR5): SIMULATED.
 
     Far ones (z >= 2.5), of which the catalogue has few, are taken first, up to three quarters of
@@ -129,15 +134,15 @@ def rendered_quasars(folder: Path, n: int, seed: int) -> Cutouts:
     far = rng.permutation(np.flatnonzero(z >= _FAR))[: 3 * n // 4]
     near = rng.permutation(np.flatnonzero(z < _FAR))[: n - len(far)]
     picked = np.concatenate([far, near])
-    return _rendered(folder, magnitudes[picked], None, z[picked], picked, "quasar", rng)
+    return _rendered(folder, magnitudes[picked], None, z[picked], picked, "quasar", rng, step)
 
 
-def rendered_stars(folder: Path, n: int, seed: int) -> Cutouts:
+def rendered_stars(folder: Path, n: int, seed: int, step: Step = unseen) -> Cutouts:
     """`n` stars on real sky, without a redshift: SIMULATED."""
     rng = np.random.default_rng(seed)
     magnitudes = stars.sample(n, rng)
     nowhere = np.full(n, np.nan)
-    return _rendered(folder, magnitudes, None, nowhere, np.arange(n), "star", rng)
+    return _rendered(folder, magnitudes, None, nowhere, np.arange(n), "star", rng, step)
 
 
 def sky_frames(images: Array) -> Array:
@@ -163,13 +168,14 @@ def _rendered(
     group: Array,
     kind: str,
     rng: np.random.Generator,
+    step: Step,
 ) -> Cutouts:
     sky = sky_frames(unlabelled(folder).images)
     images = np.empty((len(z), 5, SIZE, SIZE), np.float16)
     for start in range(0, len(z), _CHUNK):
         part = slice(start, start + _CHUNK)
         size = None if radii is None else radii[part]
-        light = render(magnitudes[part], size, rng, size=SIZE)
+        light = render(magnitudes[part], size, rng, size=SIZE, step=step)
         frames = sky[rng.integers(len(sky), size=len(light))].astype(np.float32)
         mirrored = rng.random(len(light))[:, None, None, None] < 0.5
         images[part] = light + np.where(mirrored, frames, frames[..., ::-1])
