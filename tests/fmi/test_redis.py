@@ -134,7 +134,9 @@ async def test_nothing_stays_when_all_have_left(through_redis, in_threads, ask):
     for each in (one, other):
         each.channel.beat(b"")
         each.close()
-    time.sleep(0.05)
+    end = time.monotonic() + 5
+    while ask("KEYS", f"fmi:{one.channel.run.hex()}*") and time.monotonic() < end:
+        time.sleep(0.05)
     assert ask("KEYS", f"fmi:{one.channel.run.hex()}*") == []
 
 
