@@ -1,7 +1,6 @@
 """The command line: which commands there are, in the order of their use, and how they end.
 
-Every file `cli_*.py` holds a few commands. What they need they load when they run, so that help and
-completion come at once.
+They are in `dispatcher.commands`.
 """
 
 from __future__ import annotations
@@ -14,21 +13,21 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from dispatcher import exits
-from dispatcher.cli_compact import compact
-from dispatcher.cli_deadletters import app as deadletters
-from dispatcher.cli_doctor import doctor
-from dispatcher.cli_functions import app as functions
-from dispatcher.cli_functions import platform
-from dispatcher.cli_ledger import app as ledger
-from dispatcher.cli_look import inspect, reconcile
-from dispatcher.cli_models import estimate, evaluate, import_weights, prepare, train
-from dispatcher.cli_plan import plan
-from dispatcher.cli_replay import replay
-from dispatcher.cli_review import app as review
-from dispatcher.cli_run import demo, run
-from dispatcher.cli_setup import init, settings
-from dispatcher.cli_simulate import simulate
+from dispatcher.commands import exits
+from dispatcher.commands.compact import compact
+from dispatcher.commands.deadletters import app as deadletters
+from dispatcher.commands.doctor import doctor
+from dispatcher.commands.functions import app as functions
+from dispatcher.commands.functions import platform
+from dispatcher.commands.ledger import app as ledger
+from dispatcher.commands.look import inspect, reconcile
+from dispatcher.commands.models import estimate, evaluate, import_weights, prepare, train
+from dispatcher.commands.plan import plan
+from dispatcher.commands.replay import replay
+from dispatcher.commands.review import app as review
+from dispatcher.commands.run import demo, run
+from dispatcher.commands.setup import init, settings
+from dispatcher.commands.simulate import simulate
 
 _PANELS: Final[dict[str, dict[str, Any]]] = {
     "Run": {"demo": demo, "run": run, "replay": replay, "simulate": simulate},

@@ -9,7 +9,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from dispatcher.deadletters_view import plain
+from dispatcher.commands.deadletters_view import plain
 from dispatcher.review.store import Held
 from dispatcher.status.recent import flags
 

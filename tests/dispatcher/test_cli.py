@@ -18,10 +18,10 @@ from lookback import LOOKBACK, call, here, start
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
-from dispatcher import exits
 from dispatcher.cli import app
-from dispatcher.cli_progress import progress
-from dispatcher.commands import examples, reference, walk
+from dispatcher.commands import exits
+from dispatcher.commands.progress import progress
+from dispatcher.commands.reference import examples, reference, walk
 from dispatcher.demo import render_night
 from sinks.deadletters import ErrorClass
 from workers.training.cutouts import Cutouts

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from dispatcher.clock import ManualClock
+from dispatcher.commands.deadletters_view import describe, show_letter, show_listing
 from dispatcher.deadletters import (
     Selection,
     discard,
@@ -15,7 +16,6 @@ from dispatcher.deadletters import (
     list_letters,
     save_body,
 )
-from dispatcher.deadletters_view import describe, show_letter, show_listing
 from dispatcher.errors import SettingsError
 from sinks.deadletters import DeadLetter, DeadLetterFile, ErrorClass, MemoryDeadLetters, Place
 from sinks.errors import SinkUnavailable

@@ -16,7 +16,9 @@ import pytest
 from answering import Answering
 from kafka_topics import fresh, producing
 
-from dispatcher import cli_replay, following, replay, service
+from dispatcher import replay, service
+from dispatcher.commands import following
+from dispatcher.commands import replay as cli_replay
 from dispatcher.errors import LaneStopped, SettingsError
 from dispatcher.invokers import InlineInvoker
 from dispatcher.replay import Plan, Wanted
@@ -290,7 +292,7 @@ def test_a_topic_of_a_night_is_read_again(lookback, inline, kafka, night):
 
 def test_stopped_by_hand_the_same_command_goes_on(tmp_path, night):
     """In a process of its own, with the shipped model."""
-    command = "import typer; from dispatcher.cli_replay import replay; typer.run(replay)"
+    command = "import typer; from dispatcher.commands.replay import replay; typer.run(replay)"
     into = tmp_path / "again"
     arguments = [sys.executable, "-c", command, night, "--into", str(into), "--json"]
     slow = subprocess.Popen([*arguments, "--rate", "10"], stdout=subprocess.PIPE, text=True)

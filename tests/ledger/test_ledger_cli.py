@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from typer.testing import CliRunner
 
-from dispatcher.cli_ledger import app
 from dispatcher.clock import SystemClock
+from dispatcher.commands.ledger import app
 from dispatcher.errors import SettingsError
 from dispatcher.ledger.accounts import TOTAL, Purse, Quote, Refusal, Window
 from dispatcher.ledger.forecast import forecast

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from dispatcher.cli_options import RESULTS, AsJson, Output, SettingsFile
-from dispatcher.exits import Code, answer
+from dispatcher.commands.exits import Code, answer
+from dispatcher.commands.options import RESULTS, AsJson, Output, SettingsFile
 
 if TYPE_CHECKING:
     from dispatcher.doctor import Finding

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.cli_options import AsJson
-from dispatcher.exits import answer
+from dispatcher.commands.exits import answer
+from dispatcher.commands.options import AsJson
 from dispatcher.places import Place
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dispatcher import cli_completion as offered
-from dispatcher.cli_options import AsJson, SettingsFile, settings_of
-from dispatcher.exits import answer
+from dispatcher.commands import completion as offered
+from dispatcher.commands.exits import answer
+from dispatcher.commands.options import AsJson, SettingsFile, settings_of
 
 if TYPE_CHECKING:
     from dispatcher.platform.api import FunctionPlatform

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.cli_options import AsJson, SettingsFile, settings_of
-from dispatcher.cli_progress import progress
-from dispatcher.exits import answer
+from dispatcher.commands.exits import answer
+from dispatcher.commands.options import AsJson, SettingsFile, settings_of
+from dispatcher.commands.progress import progress
 
 
 def compact(

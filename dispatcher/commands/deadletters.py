@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dispatcher import cli_completion as offered
-from dispatcher.cli_options import RESULTS, AsJson, Folder, SettingsFile, settings_of
-from dispatcher.cli_progress import progress
-from dispatcher.exits import answer
+from dispatcher.commands import completion as offered
+from dispatcher.commands.exits import answer
+from dispatcher.commands.options import RESULTS, AsJson, Folder, SettingsFile, settings_of
+from dispatcher.commands.progress import progress
 
 if TYPE_CHECKING:
     from dispatcher.deadletters import Selection
@@ -65,8 +65,8 @@ def list_letters(
     """
     from rich.console import Console
 
+    from dispatcher.commands.deadletters_view import show_listing
     from dispatcher.deadletters import list_letters as counted
-    from dispatcher.deadletters_view import show_listing
 
     selection = _selection(None, error_class, reason, source)
     with progress("dead letters read") as step:
@@ -93,8 +93,8 @@ def show(
     """
     from rich.console import Console
 
+    from dispatcher.commands.deadletters_view import describe, show_letter
     from dispatcher.deadletters import find_letter, save_body
-    from dispatcher.deadletters_view import describe, show_letter
 
     letter = asyncio.run(_with_letters(to, settings, lambda held: find_letter(held, place)))
     if body:
@@ -122,7 +122,7 @@ def redrive(
 
     Example: lookback deadletters redrive --to results/ --reason unknown_schema
     """
-    from dispatcher.following import Shown, follow
+    from dispatcher.commands.following import Shown, follow
     from sinks.deadletters import ErrorClass
 
     selection = _selection(places, error_class, reason, source)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from dispatcher import cli_completion as offered
-from dispatcher.cli_options import RESULTS, AsJson, Folder, SettingsFile, settings_of
+from dispatcher.commands import completion as offered
+from dispatcher.commands.exits import answer
+from dispatcher.commands.options import RESULTS, AsJson, Folder, SettingsFile, settings_of
 from dispatcher.errors import SettingsError
-from dispatcher.exits import answer
 from dispatcher.ledger.accounts import TOTAL, Purse, Window
 from dispatcher.ledger.money import dollars, pico
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dispatcher import cli_completion as offered
-from dispatcher.cli_options import RESULTS, AsJson, Folder
-from dispatcher.exits import answer
+from dispatcher.commands import completion as offered
+from dispatcher.commands.exits import answer
+from dispatcher.commands.options import RESULTS, AsJson, Folder
 
 if TYPE_CHECKING:
     from dispatcher.review.store import Decision, Held, ReviewStore

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from dispatcher import cli_completion as offered
-from dispatcher.cli_options import AsJson
-from dispatcher.cli_progress import progress
-from dispatcher.exits import answer
+from dispatcher.commands import completion as offered
+from dispatcher.commands.exits import answer
+from dispatcher.commands.options import AsJson
+from dispatcher.commands.progress import progress
 
 Weights = Annotated[
     str | None,

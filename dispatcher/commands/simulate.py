@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from dispatcher import cli_completion as offered
-from dispatcher.cli_options import AsJson, Plot
+from dispatcher.commands import completion as offered
+from dispatcher.commands.exits import answer
+from dispatcher.commands.options import AsJson, Plot
 from dispatcher.errors import SettingsError
-from dispatcher.exits import answer
 from dispatcher.ledger.accounts import TOTAL, Window
 from dispatcher.ledger.money import pico
 

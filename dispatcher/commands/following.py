@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from rich.console import Console
 
-from dispatcher import exits, logs
+from dispatcher import logs
+from dispatcher.commands import exits
 from dispatcher.errors import LaneStopped
 from dispatcher.settings import Settings
 from sinks.deadletters import DeadLetter
@@ -88,7 +89,7 @@ class _Following:
     def __init__(
         self, run: Run, output: Path, shown: Shown, replay: Replay | None, stopping: asyncio.Event
     ) -> None:
-        from dispatcher import report
+        from dispatcher.commands import report
 
         self._run, self._output, self._shown, self._replay = run, output, shown, replay
         self._stopping, self._spent = stopping, asyncio.Event()
@@ -97,7 +98,8 @@ class _Following:
 
     async def to_the_end(self, source: str | None) -> str | None:
         """Returns what is wrong, as a sentence."""
-        from dispatcher import collector, report, service
+        from dispatcher import collector, service
+        from dispatcher.commands import report
         from dispatcher.health import systemd
         from dispatcher.status.server import serve
 
@@ -139,7 +141,7 @@ class _Following:
 
     def _beside(self) -> Iterator[Coroutine[Any, Any, None]]:
         """What goes on while it runs."""
-        from dispatcher import view
+        from dispatcher.commands import view
         from dispatcher.replay.purse import until_empty
         from dispatcher.replay.view import watch as watch_replay
 
@@ -154,7 +156,7 @@ class _Following:
             yield _then(waiting, self._spent, self._stopping)
 
     def _report(self) -> None:
-        from dispatcher import report
+        from dispatcher.commands import report
 
         figures = report.summary(self._run, self._machine)
         report.store(figures, self._output)

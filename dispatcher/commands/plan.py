@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from dispatcher import cli_completion as offered
-from dispatcher.cli_options import AsJson
+from dispatcher.commands import completion as offered
+from dispatcher.commands.exits import answer
+from dispatcher.commands.options import AsJson
 from dispatcher.errors import SettingsError
-from dispatcher.exits import answer
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from dispatcher.cli_options import AsJson, SettingsFile, settings_of
-from dispatcher.cli_progress import progress
+from dispatcher.commands.exits import answer
+from dispatcher.commands.options import AsJson, SettingsFile, settings_of
+from dispatcher.commands.progress import progress
 from dispatcher.errors import SettingsError
-from dispatcher.exits import answer
 from dispatcher.ledger.money import DOLLAR, dollars
 
 if TYPE_CHECKING:
@@ -130,8 +130,8 @@ def _run(
     *,
     as_json: bool,
 ) -> None:
+    from dispatcher.commands.following import Shown, follow
     from dispatcher.folder import only_writer
-    from dispatcher.following import Shown, follow
     from dispatcher.replay import Replay, resume
     from dispatcher.replay.purse import with_purse
     from ingest.sources.rated import RatedSource

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from dispatcher.cli_options import RESULTS, AsJson, Output, SettingsFile, Source, settings_of
-from dispatcher.cli_progress import progress
-from dispatcher.exits import Code, answer, complain
+from dispatcher.commands.exits import Code, answer, complain
+from dispatcher.commands.options import RESULTS, AsJson, Output, SettingsFile, Source, settings_of
+from dispatcher.commands.progress import progress
 
 
 def inspect(

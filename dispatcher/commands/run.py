@@ -7,8 +7,16 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.cli_options import RESULTS, AsJson, Output, Plot, SettingsFile, Source, settings_of
-from dispatcher.cli_progress import progress
+from dispatcher.commands.options import (
+    RESULTS,
+    AsJson,
+    Output,
+    Plot,
+    SettingsFile,
+    Source,
+    settings_of,
+)
+from dispatcher.commands.progress import progress
 
 Stay = Annotated[
     bool, typer.Option("--stay", help="Keep the status page up after the end, until Ctrl-C.")
@@ -32,7 +40,7 @@ def run(
 
     Example: lookback run kafka://broker:9092/alerts --settings lookback.toml
     """
-    from dispatcher.following import Shown, follow
+    from dispatcher.commands.following import Shown, follow
 
     follow(source, to, settings_of(settings), Shown(plot, as_json, stay, settings_file=settings))
 
@@ -51,8 +59,8 @@ def demo(
 
     Example: lookback demo --stay
     """
+    from dispatcher.commands.following import Shown, follow
     from dispatcher.demo import render_night
-    from dispatcher.following import Shown, follow
 
     archive = to / "night.sqlite"
     if not archive.exists():

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import typer
 
-from dispatcher.cli_options import RESULTS, settings_of
+from dispatcher.commands.options import RESULTS, settings_of
 
 _MOST: Final = 50
 Offered = Callable[[typer.Context, str], list[str]]
