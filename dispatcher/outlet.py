@@ -21,6 +21,7 @@ from dispatcher.conclusions import Writable
 from dispatcher.errors import LaneStopped
 from sinks.errors import CredentialsExpired, NoRoom, SinkRefused, SinkUnavailable
 
+_LOOK_S: Final = 0.02
 _BEST_EFFORT_QUEUE: Final = 10_000  # rows; what a best-effort sink may lag behind
 
 _FAULTS: Final[dict[type[Exception], str]] = {
@@ -56,6 +57,7 @@ class Outlet:
     error: str | None = None
     """Why the last write failed, without secrets: people see it. None if it did not."""
     _fault: str = "sink_down"
+    _writing: int = 0
     _queue: deque[Writable] = field(default_factory=deque)
     _filled: asyncio.Event = field(default_factory=asyncio.Event)
     _full: asyncio.Event = field(default_factory=asyncio.Event)
@@ -79,6 +81,22 @@ class Outlet:
         """Do not wait for company."""
         self._full.set()
 
+    async def finish(self, within_s: float) -> None:
+        """Write what still waits, before `run` is cancelled; what is left then is dropped.
+
+        For best effort: of a required sink, nothing is left when a lane ends.
+        """
+        try:
+            async with asyncio.timeout(within_s):
+                while len(self._queue) + self._writing and not self.error:
+                    self.hurry()
+                    await asyncio.sleep(_LOOK_S)
+        except TimeoutError:
+            pass
+        if left := len(self._queue) + self._writing:
+            self._drop(left)
+            _log.warning("a best-effort sink has missed rows at the end", sink=self.name, rows=left)
+
     async def run(self, acknowledge: Acknowledge) -> None:
         """Write until cancelled. `acknowledge` is told of each batch that a required sink has.
 
@@ -90,6 +108,7 @@ class Outlet:
             await self._linger()
             size = min(self.batch, len(self._queue))
             batch = [self._queue.popleft() for _ in range(size)]
+            self._writing = size
             if not self._queue:
                 self._filled.clear()
             if await self._write(batch):
@@ -98,6 +117,7 @@ class Outlet:
                     self.on_stored(self.name, batch)
             else:
                 self._drop(size)
+            self._writing = 0
             if self.required:
                 acknowledge(batch)
 

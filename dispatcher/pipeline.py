@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
@@ -27,6 +27,9 @@ from dispatcher.lane import Settle
 from dispatcher.review.desk import Desk
 from dispatcher.traces.recorder import Traces
 from dispatcher.writer import Writer
+
+_LAST_S: Final = 5.0
+"""For best-effort sinks, when all else is done."""
 
 
 @dataclass(slots=True)
@@ -77,6 +80,7 @@ class Pipeline:
                 yield
             if self.desk is not None:
                 await self.desk.finish()
+            await self.writer.finish(_LAST_S)
             for each in (*beside, *self._resolving):
                 each.cancel()
 

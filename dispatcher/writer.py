@@ -79,6 +79,13 @@ class Writer:
         for outlet in self.outlets:
             outlet.hurry()
 
+    async def finish(self, within_s: float) -> None:
+        """Let best-effort sinks write what waits for them: nobody else waits for that."""
+        async with asyncio.TaskGroup() as tasks:
+            for outlet in self.outlets:
+                if not outlet.required:
+                    tasks.create_task(outlet.finish(within_s))
+
     async def run(self, on_settled: Settled) -> None:
         """Write until cancelled; `on_settled` is told of conclusions once they are stored.
 

@@ -52,6 +52,11 @@ LACKING = {
 }
 
 
+def pytest_xdist_auto_num_workers(config):
+    """For `-n logical`: one more than there are processors, because tests wait a lot."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_report_header():
     survey_data = (
         f"survey data: {SURVEY_DATA}"

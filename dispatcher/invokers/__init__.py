@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -37,16 +37,21 @@ def nobody() -> None:
     """Who wants to know of a lost invocation."""
 
 
-async def together(calls: Iterable[Awaitable[Answer]], lost: Lost) -> list[Answer]:
+async def together(calls: Iterable[Coroutine[Any, Any, Answer]], lost: Lost) -> list[Answer]:
     """The answers of a gang in order; `lost` is told as soon as one fails."""
+    gang = list(calls)
 
-    async def watched(call: Awaitable[Answer]) -> Answer:
+    async def watched(call: Coroutine[Any, Any, Answer]) -> Answer:
         answer = await call
         if isinstance(answer.result, InvocationError):
             lost()
         return answer
 
-    return list(await asyncio.gather(*map(watched, calls)))
+    try:
+        return list(await asyncio.gather(*map(watched, gang)))
+    finally:
+        for call in gang:
+            call.close()  # one that was cancelled before its turn has never begun
 
 
 class Invoker(Protocol):

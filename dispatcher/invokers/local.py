@@ -12,6 +12,7 @@ from dispatcher.invokers.runtime_api import FunctionProcess
 
 HANDLER = "workers.handler.handler"
 
+
 @dataclass(slots=True)
 class LocalInvoker:
     """`slots` worker processes, one thread each, kept warm between invocations."""

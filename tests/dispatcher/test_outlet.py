@@ -159,3 +159,31 @@ def test_a_breaker_opens_probes_and_closes():
     breaker.succeeded()
     assert breaker.state is State.CLOSED
     assert breaker.wait_s() == 0
+
+
+async def test_at_the_end_a_best_effort_sink_still_gets_what_waits_for_it():
+    late = Destination()
+    late.opened.clear()
+    way = outlet(late, required=False, linger_s=60.0)
+    writer = Writer([outlet(Destination()), way], outlet(Destination()))
+    async with running(writer) as settled:
+        for each in conclusions(1, 2, 3):
+            writer.put(each)
+        await until(lambda: len(settled) == 3)
+        asyncio.get_running_loop().call_later(0.1, late.opened.set)
+        await writer.finish(5.0)
+    assert sorted(late.rows) == [1, 2, 3]
+    assert way.dropped == 0
+
+
+async def test_at_the_end_nobody_waits_for_a_best_effort_sink_for_long_and_its_loss_is_counted():
+    hanging = Destination()
+    hanging.opened.clear()
+    way = outlet(hanging, required=False, batch=2)
+    writer = Writer([outlet(Destination()), way], outlet(Destination()))
+    async with running(writer) as settled:
+        for each in conclusions(1, 2, 3):
+            writer.put(each)
+        await until(lambda: len(settled) == 3)
+        await writer.finish(0.1)
+    assert way.dropped == 3
