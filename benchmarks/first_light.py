@@ -93,22 +93,11 @@ def main() -> None:
     figures["cai_loop_images_per_s_core"] = round(cai_loop(512 if options.quick else 4096), 1)
     if not options.quick:
         PAGE.parent.mkdir(parents=True, exist_ok=True)
-        PAGE.write_text(_page(where, figures))
+        PAGE.write_text(machine.page("First light", "first_light", __doc__ or "", figures, where))
     for name, value in figures.items():
         print(f"{name:<28} {value}")
     if options.json:
         print(json.dumps(figures))
-
-
-def _page(where: dict[str, str], figures: dict[str, Any]) -> str:
-    rows = "\n".join(f"| {name} | {value} |" for name, value in figures.items())
-    on = "\n".join(f"| {name} | {value} |" for name, value in where.items())
-    return (
-        "# First light\n\nWritten by `python -m benchmarks.first_light` on "
-        f"{time.strftime('%Y-%m-%d', time.gmtime())}; one run, nothing left out.\n\n"
-        f"```\n{(__doc__ or '').strip()}\n```\n\n"
-        f"| figure | value |\n|---|---|\n{rows}\n\n| machine | |\n|---|---|\n{on}\n"
-    )
 
 
 if __name__ == "__main__":

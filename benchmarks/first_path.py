@@ -123,22 +123,13 @@ def main() -> None:
     where = machine.describe()
     figures = measure(install=not options.quick)
     if not options.quick:
-        PAGE.write_text(_page(where, figures))
+        PAGE.write_text(
+            machine.page("A first user's path", "first_path", __doc__ or "", figures, where)
+        )
     for name, value in figures.items():
         print(f"{name:<24} {value}")
     if options.json:
         print(json.dumps(figures))
-
-
-def _page(where: dict[str, str], figures: dict[str, Any]) -> str:
-    rows = "\n".join(f"| {name} | {value} |" for name, value in figures.items())
-    on = "\n".join(f"| {name} | {value} |" for name, value in where.items())
-    return (
-        "# A first user's path\n\nWritten by `python -m benchmarks.first_path` on "
-        f"{time.strftime('%Y-%m-%d', time.gmtime())}; one run, nothing left out.\n\n"
-        f"```\n{(__doc__ or '').strip()}\n```\n\n"
-        f"| figure | value |\n|---|---|\n{rows}\n\n| machine | |\n|---|---|\n{on}\n"
-    )
 
 
 if __name__ == "__main__":

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -28,3 +31,17 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.processor() or "unknown"
+
+
+def page(
+    title: str, module: str, method: str, figures: Mapping[str, Any], where: Mapping[str, str]
+) -> str:
+    """A result page in Markdown: the method as the module tells it, all figures, the machine."""
+    rows = "\n".join(f"| {name} | {value} |" for name, value in figures.items())
+    on = "\n".join(f"| {name} | {value} |" for name, value in where.items())
+    return (
+        f"# {title}\n\nWritten by `python -m benchmarks.{module}` on "
+        f"{time.strftime('%Y-%m-%d', time.gmtime())}; one run, nothing left out.\n\n"
+        f"```\n{method.strip()}\n```\n\n"
+        f"| figure | value |\n|---|---|\n{rows}\n\n| machine | |\n|---|---|\n{on}\n"
+    )

@@ -7,10 +7,11 @@ named with its cause, and `triage` decides what happens next.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import orjson
 import structlog
@@ -24,6 +25,8 @@ from workers.errors import WireError, WrongWeights
 from workers.wire import Verdict, decode_verdicts, encode_items
 
 T = TypeVar("T")
+_STILL_S: Final = 600.0
+
 _log = structlog.get_logger()
 
 
@@ -111,6 +114,8 @@ class GroupRunner:
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
     adrift: set[str] = field(default_factory=set)
     """Quantities that a worker has found unlike those of the training, in this run."""
+    _told: dict[str, float] = field(default_factory=dict)
+    """When (monotonic s) it was said of which of them."""
 
     @property
     def slots(self) -> int:
@@ -227,17 +232,23 @@ class GroupRunner:
         return verdicts, ms if isinstance(ms, dict) else {}
 
     def _warn_of_drift(self, names: Iterable[str]) -> None:
-        """Say once a run of each quantity that it is not what the model was made for."""
-        if new := sorted(set(names) - self.adrift):
+        """Say of each quantity that it is not what the model was made for; later, that it lasts."""
+        found = set(names)
+        if new := sorted(found - self.adrift):
             self.adrift.update(new)
-            _log.warning(
-                "the stream is not distributed as what the model was trained on",
-                incident="drift",
-                subject=" ".join(new),
-                quantities=new,
-                model=self.model.name,
-                advice="check magnitudes and stamps, or whether another model fits",
-            )
+            self._told[" ".join(new)] = -math.inf
+        now = time.monotonic()
+        for quantities, when in self._told.items():
+            if now - when > _STILL_S and not found.isdisjoint(quantities.split()):
+                self._told[quantities] = now
+                _log.warning(
+                    "the stream is not distributed as what the model was trained on",
+                    incident="drift",
+                    subject=quantities,
+                    quantities=quantities.split(),
+                    model=self.model.name,
+                    advice="check magnitudes and stamps, or whether another model fits",
+                )
 
 
 def cut(items: Sequence[T], n: int) -> list[Sequence[T]]:

@@ -104,9 +104,9 @@ def set_cap(
 
     Example: lookback ledger set replay night 20 --to results/
     """
-    which, cap = _window(window), _cap(amount)
+    whose, which, cap = _account(account), _window(window), _cap(amount)
     given = settings_of(settings)
-    _with_store(to, given, lambda store: store.set_cap(_account(account), which, cap))
+    _with_store(to, given, lambda store: store.set_cap(whose, which, cap))
     if as_json:
         from dispatcher.ledger.view import exact
 
@@ -129,8 +129,8 @@ def freeze(
 
     Example: lookback ledger freeze total --to results/
     """
-    given = settings_of(settings)
-    _with_store(to, given, lambda store: store.freeze(_account(account), frozen=not off))
+    whose, given = _account(account), settings_of(settings)
+    _with_store(to, given, lambda store: store.freeze(whose, frozen=not off))
     if as_json:
         answer({"account": account, "frozen": not off})
     else:

@@ -308,6 +308,11 @@ class Status(Section):
         description="what a person gives to pause, freeze, redrive, replay or review from the page "
         "(unset: it only shows); better in the environment",
     )
+    playbook: str = Field(
+        "docs/playbook.md",
+        description="where the page sends people for an incident: the address of the playbook on "
+        "your site of the documentation",
+    )
     recent: int = Field(5000, ge=0, description="results that the page can look back at")
     stalled_s: float = Field(
         60.0, gt=0, description="seconds without a turn of the lane's loop after which it is dead"

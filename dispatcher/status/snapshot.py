@@ -99,7 +99,7 @@ class Snapshots:
             "drift": sky.drift(night, run.groups),
             "dead_letters": _dead_letters(run.watchman.dead),
             "sinks": flow.sinks(run),
-            "incidents": [_incident(each) for each in run.board.recent()[:_INCIDENTS]],
+            "incidents": [self._incident(each) for each in run.board.recent()[:_INCIDENTS]],
             "log": [_line(each) for each in reversed(list(run.board.lines)[-_LINES:])],
             "review": await run.desk.counts(),
             "errands": [each.to_json() for each in self.background],
@@ -141,6 +141,21 @@ class Snapshots:
         live, ready = health.live(self.run), health.ready(self.run)
         return {"live": live.ok, "ready": ready.ok, "reasons": [*live.reasons, *ready.reasons]}
 
+    def _incident(self, each: Incident) -> dict[str, Any]:
+        return {
+            "fault": each.fault.name,
+            "title": each.fault.title,
+            "subject": each.subject,
+            "message": each.message,
+            "facts": plain(each.facts),
+            "since": each.since,
+            "last": each.last,
+            "count": each.count,
+            "open": each.open,
+            "advice": each.fault.advice,
+            "playbook": f"{self.run.settings.status.playbook}#{each.fault.anchor}",
+        }
+
 
 def _dead_letters(counts: Mapping[str, int]) -> dict[str, Any]:
     """Those of this run, the most frequent reason first."""
@@ -152,22 +167,6 @@ def _dead_letters(counts: Mapping[str, int]) -> dict[str, Any]:
             for reason, count in found
         ],
         "advice": {each.value: advice for each, advice in ADVICE.items()},
-    }
-
-
-def _incident(each: Incident) -> dict[str, Any]:
-    return {
-        "fault": each.fault.name,
-        "title": each.fault.title,
-        "subject": each.subject,
-        "message": each.message,
-        "facts": plain(each.facts),
-        "since": each.since,
-        "last": each.last,
-        "count": each.count,
-        "open": each.open,
-        "advice": each.fault.advice,
-        "playbook": f"docs/playbook.md#{each.fault.anchor}",
     }
 
 
