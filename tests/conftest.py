@@ -40,6 +40,13 @@ def missing_for_browser():
     return None if shutil.which("chromium") else "no chromium is on the PATH"
 
 
+def missing_for_tmpfs():
+    """Why no small disk can be made; None if one can."""
+    if os.geteuid() != 0:
+        return "only root may mount one"
+    return None if shutil.which("mount") else "there is no mount"
+
+
 # What a machine may lack, by the fixture that tests ask for, with the reason.
 LACKING = {
     fixture: why
@@ -47,6 +54,7 @@ LACKING = {
         "internet": missing_for_networks(),
         "ipv6": missing_for_ipv6(),
         "browser": missing_for_browser(),
+        "tmpfs": missing_for_tmpfs(),
     }.items()
     if why
 }
