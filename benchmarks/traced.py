@@ -4,15 +4,18 @@ The whole road but for the model: notices with a stamp from memory, a handler th
 results into SQLite. The collector is a process of its own, which takes everything and keeps
 nothing.
 
-    python -m benchmarks.traced
+    python -m benchmarks.traced [--quick] [--json]
+
+loop_us_*      processor time per event of the dispatcher's own thread; median of the nights
+process_us_*   of the whole process, with the thread that sends; off, a tenth, all: what is traced
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import logging
-import os
 import statistics
 import subprocess
 import sys
@@ -34,9 +37,7 @@ from ingest.codecs.notice import InlineImage, NewImage
 from ingest.sources.memory import MemorySource
 from workers.wire import Estimate, Verdict, VerdictKind, decode_items, encode_verdicts
 
-EVENTS: Final = 3000
-ROUNDS: Final = 5
-SHARES: Final = (0.0, 0.1, 1.0)
+SHARES: Final = {"off": 0.0, "a_tenth": 0.1, "all": 1.0}
 _ESTIMATE: Final = Estimate(0.1, 0.1, 0.1, 0.09, 0.11, 0.08, 0.12, 0)
 
 
@@ -95,8 +96,8 @@ async def spent(bodies: list[bytes], endpoint: str, share: float, folder: Path) 
     return {"process": (time.process_time() - began) / count, "loop": loop / count}
 
 
-def main() -> None:
-    """Print microseconds per event for each share, the median of several nights."""
+def measure(events: int, rounds: int) -> dict[str, float]:
+    """Microseconds per event for each share, the median of several nights."""
     logging.disable()
     garbage.ease()  # as a run does
     rng = np.random.default_rng(1)
@@ -105,21 +106,36 @@ def main() -> None:
         NewImage(
             id=n, survey="bench", ra=1.0, dec=1.0, magnitudes=(20.0,) * 5, stamp=image
         ).to_bytes()
-        for n in range(EVENTS)
+        for n in range(events)
     ]
-    found: dict[float, list[dict[str, Any]]] = {share: [] for share in SHARES}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in SHARES}
     with collecting() as endpoint, tempfile.TemporaryDirectory() as folder:
-        for n in range(ROUNDS + 1):
-            for share in SHARES:
+        for n in range(rounds + 1):
+            for name, share in SHARES.items():
                 one = asyncio.run(spent(bodies, endpoint, share, Path(folder) / f"{n}-{share}"))
                 if n:  # the first is for the caches
-                    found[share].append(one)
-    for share, nights in found.items():
-        for name in ("process", "loop"):
-            each = [1e6 * night[name] for night in nights]
-            spread = f"from {min(each):.0f} to {max(each):.0f}"
-            print(f"share {share:g}: {name} {statistics.median(each):.0f} us ({spread})")
-    print(json.dumps({"events": EVENTS, "rounds": ROUNDS, "cores": os.cpu_count()}))
+                    found[name].append(one)
+    return {
+        f"{part}_us_{name}": round(1e6 * statistics.median(night[part] for night in nights), 1)
+        for name, nights in found.items()
+        for part in ("loop", "process")
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    arguments.add_argument("--quick", action="store_true", help="end within 50 seconds")
+    arguments.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    arguments.add_argument("--collect", action="store_true", help=argparse.SUPPRESS)
+    options = arguments.parse_args()
+    if options.collect:
+        _collect()
+    figures = measure(1000 if options.quick else 3000, 3 if options.quick else 5)
+    for name, value in figures.items():
+        print(f"{name:<28} {value}")
+    if options.json:
+        print(json.dumps(figures))
 
 
 def _collect() -> None:
@@ -129,4 +145,4 @@ def _collect() -> None:
 
 
 if __name__ == "__main__":
-    _collect() if "--collect" in sys.argv else main()
+    main()
