@@ -40,6 +40,12 @@ class Selection:
         """Whether it asks for nothing in particular."""
         return not (self.places or self.classes or self.reasons or self.sources)
 
+    def sends_again(self, letter: DeadLetter) -> bool:
+        """Whether a redrive takes it: poison only if something was asked for in particular."""
+        if self.everything:
+            return letter.error_class is not ErrorClass.POISON
+        return letter in self
+
     def __contains__(self, letter: DeadLetter) -> bool:
         return (
             (not self.places or str(letter.place) in self.places)

@@ -40,8 +40,8 @@ from dispatcher.review.desk import Desk, open_desk
 from dispatcher.review.rules import Examiner
 from dispatcher.settings import Settings
 from dispatcher.sources import Lagging, open_from, where
-from dispatcher.status import sky
 from dispatcher.status.recent import Recent
+from dispatcher.status.sky import Reference
 from dispatcher.traces.recorder import open_traces
 from dispatcher.workforce import port_of, workforce
 from fmi.meeting.rendezvous import Rendezvous
@@ -62,6 +62,7 @@ class Run:
     lane: Lane
     pipeline: Pipeline
     night: Night
+    reference: Reference
     run_id: str
     title: str
     """What it is called where a person sees it; says so when the night is simulated."""
@@ -140,7 +141,8 @@ async def prepare(
         stack.callback(keep_durations, durations, settings, output, model.key)
         purse = Purse.REPLAY if replaying else Purse.LIVE
         queue = open_queue(scheduler, durations, settings, purse, lane_name)
-        night = Night(clock, edges=sky.edges(settings.workers.weights))  # workers are there now
+        reference = Reference.of(settings.workers.weights)
+        night = Night(clock, edges=reference.edges)  # begins when the workers are there
         recent = Recent(settings.status.recent)
         desk.listeners.append(recent.renew)
         watchman = Watchman(
@@ -181,20 +183,21 @@ async def prepare(
         transactions.bind(ways, source, lane.custody)
         what = "SIMULATED night, run" if tense == "test" else "run"
         yield Run(
-            lane,
-            pipeline,
-            night,
-            run_id,
-            f"Lookback {what} {run_id}",
-            settings,
-            groups,
-            letters,
-            clerk,
-            current_board(),
-            recent,
-            watchman,
-            output,
-            desk,
+            lane=lane,
+            pipeline=pipeline,
+            night=night,
+            reference=reference,
+            run_id=run_id,
+            title=f"Lookback {what} {run_id}",
+            settings=settings,
+            groups=groups,
+            letters=letters,
+            clerk=clerk,
+            board=current_board(),
+            recent=recent,
+            watchman=watchman,
+            output=output,
+            desk=desk,
             simulated=tense == "test",
         )
 

@@ -16,7 +16,7 @@ from dispatcher.commands.progress import progress
 
 if TYPE_CHECKING:
     from dispatcher.deadletters import Selection
-    from sinks.deadletters import DeadLetter, DeadLetterSink
+    from sinks.deadletters import DeadLetterSink
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -123,16 +123,10 @@ def redrive(
     Example: lookback deadletters redrive --to results/ --reason unknown_schema
     """
     from dispatcher.commands.following import Shown, follow
-    from sinks.deadletters import ErrorClass
 
     selection = _selection(places, error_class, reason, source)
-
-    def wanted(letter: DeadLetter) -> bool:
-        if selection.everything:
-            return letter.error_class is not ErrorClass.POISON
-        return letter in selection
-
-    follow(None, to, settings_of(settings), Shown(as_json=as_json), redrive=wanted)
+    shown = Shown(as_json=as_json)
+    follow(None, to, settings_of(settings), shown, redrive=selection.sends_again)
 
 
 @app.command()

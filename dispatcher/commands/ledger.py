@@ -13,7 +13,7 @@ from dispatcher.commands import completion as offered
 from dispatcher.commands.exits import answer
 from dispatcher.commands.options import RESULTS, AsJson, Folder, SettingsFile, settings_of
 from dispatcher.errors import SettingsError
-from dispatcher.ledger.accounts import TOTAL, Purse, Window
+from dispatcher.ledger.accounts import Window, account_of
 from dispatcher.ledger.money import dollars, pico
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def set_cap(
 
     Example: lookback ledger set replay night 20 --to results/
     """
-    whose, which, cap = _account(account), _window(window), _cap(amount)
+    whose, which, cap = account_of(account), _window(window), _cap(amount)
     given = settings_of(settings)
     _with_store(to, given, lambda store: store.set_cap(whose, which, cap))
     if as_json:
@@ -129,7 +129,7 @@ def freeze(
 
     Example: lookback ledger freeze total --to results/
     """
-    whose, given = _account(account), settings_of(settings)
+    whose, given = account_of(account), settings_of(settings)
     _with_store(to, given, lambda store: store.freeze(whose, frozen=not off))
     if as_json:
         answer({"account": account, "frozen": not off})
@@ -159,13 +159,6 @@ def _with_store(
             await store.close()
 
     return asyncio.run(work())
-
-
-def _account(name: str) -> str:
-    known = (TOTAL, *(purse.value for purse in Purse))
-    if name not in known:
-        raise SettingsError(f"{name!r} is no account: it is one of {', '.join(known)}")
-    return name
 
 
 def _window(name: str) -> Window:

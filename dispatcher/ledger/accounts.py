@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from dispatcher.errors import SettingsError
+
 
 class Purse(StrEnum):
     """Whose money a call spends."""
@@ -109,3 +111,15 @@ class Controls:
 
     caps: Caps = field(default_factory=dict)
     frozen: frozenset[str] = frozenset()
+
+
+def account_of(name: str) -> str:
+    """The account of that name.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    known = (TOTAL, *(purse.value for purse in Purse))
+    if name not in known:
+        raise SettingsError(f"{name!r} is no account: it is one of {', '.join(known)}")
+    return name

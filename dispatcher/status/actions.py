@@ -20,18 +20,22 @@ from dispatcher import logs
 from dispatcher.beside import Beside
 from dispatcher.credit import Credit
 from dispatcher.deadletters import Selection
-from dispatcher.errors import DispatcherError, SettingsError
+from dispatcher.errors import DispatcherError, LaneStopped, SettingsError
+from dispatcher.health.pulse import Doing
 from dispatcher.lane import Lane
-from dispatcher.ledger.accounts import TOTAL, Purse
+from dispatcher.ledger.accounts import TOTAL, account_of
 from dispatcher.redrive import LANE, LetterSource
 from dispatcher.service import Run
 from dispatcher.settings.sections import DeadLetters
 from ingest.errors import IngestError
-from sinks.deadletters import DeadLetter, ErrorClass
+from sinks.deadletters import ErrorClass
 from sinks.errors import SinkError
 
 _CREDIT: Final = 64
 _BYTES: Final = 64 * 2**20
+
+_LOOK_S: Final = 0.5
+_WHILE_IT_LASTS: Final = ("pause", "resume", "redrive")
 
 _log = structlog.get_logger()
 
@@ -119,6 +123,8 @@ class Actions:
         Raises:
             SettingsError: it cannot be done; the sentence says why.
         """
+        if name in _WHILE_IT_LASTS and self._is_over:
+            raise SettingsError("the run is over: begin it again, and then ask")
         try:
             said = await getattr(self, f"_{name}")(wish)
         except ValidationError as error:
@@ -129,6 +135,10 @@ class Actions:
             raise SettingsError(str(error)) from error
         _log.info("a person has acted", action=name, said=said)
         return str(said)
+
+    @property
+    def _is_over(self) -> bool:
+        return self.run.lane.doing is Doing.ENDED
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -158,10 +168,7 @@ class Actions:
         return await self._set_frozen(wish, frozen=False)
 
     async def _set_frozen(self, wish: Mapping[str, Any], *, frozen: bool) -> str:
-        account = Account.model_validate(wish).account
-        known = (TOTAL, *(each.value for each in Purse))
-        if account not in known:
-            raise SettingsError(f"{account!r} is no account: it is one of {', '.join(known)}")
+        account = account_of(Account.model_validate(wish).account)
         async with self.run.pipeline.scheduler.ledger.asked() as store:
             await store.freeze(account, frozen=frozen)
         if frozen:
@@ -175,13 +182,7 @@ class Actions:
         if self.run.lane.name == LANE:
             raise SettingsError("this run sends dead letters again already")
         selection = Selection(wanted.places, wanted.classes, wanted.reasons)
-
-        def chosen(letter: DeadLetter) -> bool:
-            if selection.everything:
-                return letter.error_class is not ErrorClass.POISON
-            return letter in selection
-
-        source = LetterSource(self.run.letters, chosen)
+        source = LetterSource(self.run.letters, selection.sends_again)
         source.redriven = self.run.clerk.redriven
         redrive = Redrive(self._lane(source))
         self.background.append(redrive)
@@ -204,7 +205,7 @@ class Actions:
     async def _send_again(self, redrive: Redrive, source: LetterSource) -> None:
         self.run.pipeline.listeners.append(source.note)
         try:
-            await redrive.lane.run()
+            await self._until_over(redrive.lane)
         except (DispatcherError, SinkError, IngestError) as error:
             redrive.state, redrive.message = "failed", logs.redacted(str(error))
             _log.warning("dead letters could not be sent again", error=str(error))
@@ -212,6 +213,23 @@ class Actions:
             redrive.state = "done"
         finally:
             self.run.pipeline.listeners.remove(source.note)
+
+    async def _until_over(self, beside: Lane) -> None:
+        """Run a lane beside the first one, which lends it the way to workers and sinks.
+
+        Raises:
+            LaneStopped: the first one has ended before it.
+        """
+        work = asyncio.create_task(beside.run())
+        try:
+            while not work.done() and not self._is_over:
+                await asyncio.wait({work}, timeout=_LOOK_S)
+            if not work.done():
+                raise LaneStopped("the run has ended first: send the rest again another time")
+        finally:
+            work.cancel()  # what was answered so far is committed
+            await asyncio.wait({work})
+        work.result()
 
     async def _replay(self, wish: Mapping[str, Any]) -> str:
         night = Night.model_validate(wish)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dispatcher.books import Outcome
 from dispatcher.breaker import State
 from dispatcher.calls.queue import Holder
+from dispatcher.calls.triage import Asking
+from dispatcher.outlet import Outlet
 from dispatcher.service import Run
 from dispatcher.sources import Lagging
 from ingest.events import Partition
@@ -83,7 +85,7 @@ def stages(run: Run) -> list[dict[str, Any]]:
     return [{"stage": stage, "items": items} for stage, items in counts.items()]
 
 
-def _again(asked: Any) -> int:
+def _again(asked: Iterable[Asking]) -> int:
     return sum(len(each.questions) for each in asked)
 
 
@@ -101,7 +103,7 @@ def held(run: Run) -> dict[str, Any]:
     return {"stage": stage, "by": by, "why": why, "source_held_s": round(credit.waited_s, 1)}
 
 
-def _open(outlet: Any) -> bool:
+def _open(outlet: Outlet) -> bool:
     return outlet.breaker.state is not State.CLOSED
 
 

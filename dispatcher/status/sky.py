@@ -3,40 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from dispatcher.groups import GroupRunner
 from dispatcher.night import Night
 from workers.quality import Quality
 from workers.weights import find, read_config
 
-_PLAIN_BINS = 20
+_PLAIN_BINS: Final = 20
 
 
-def edges(weights: str) -> tuple[float, ...]:
-    """Redshifts between which a night is counted: those of the model's reference, if it has one.
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The redshifts of a model's held-out rows, as its weights file has them.
 
-    Equally many of its held-out rows lie between any two of them, so they are close where redshifts
-    are many.
+    `edges`: redshifts between which a night is counted. Equally many of the rows lie between any
+    two, so they are close where redshifts are many. `counts`: rows in each bin, the open ones at
+    both ends included; None where the file has none, and the edges are equidistant.
     """
-    config = read_config(find(weights))
-    known = config.reference.get("quantities", {}).get("z_median", {}).get("edges")
-    if known:
-        return tuple(float(each) for each in known)
-    step = config.z_max / _PLAIN_BINS
-    return tuple(step * n for n in range(1, _PLAIN_BINS))
+
+    edges: tuple[float, ...]
+    counts: tuple[float, ...] | None
+    z_max: float
+
+    @classmethod
+    def of(cls, weights: str) -> Reference:
+        """That of a weights file or a shipped model, without loading it.
+
+        Raises:
+            WeightsError: there is no such file, or it is not one of ours.
+        """
+        config = read_config(find(weights))
+        known = config.reference.get("quantities", {}).get("z_median")
+        if known and len(known["edges"]) > 1:
+            edges = tuple(map(float, known["edges"]))
+            return cls(edges, tuple(known["counts"][: len(edges) + 1]), config.z_max)
+        step = config.z_max / _PLAIN_BINS
+        return cls(tuple(step * n for n in range(1, _PLAIN_BINS)), None, config.z_max)
 
 
-def redshifts(night: Night, weights: str) -> dict[str, Any]:
+def redshifts(night: Night, reference: Reference) -> dict[str, Any]:
     """Histogram of the night, and what the reference would have given of as many."""
-    config, inner = read_config(find(weights)), list(night.edges)
-    counts = config.reference.get("quantities", {}).get("z_median", {}).get("counts")
     expected = None
-    if counts:
-        share = sum(night.in_bins) / sum(counts)
-        expected = [round(each * share, 2) for each in counts[: len(night.in_bins)]]
+    if reference.counts:
+        share = sum(night.in_bins) / sum(reference.counts)
+        expected = [round(each * share, 2) for each in reference.counts]
+    inner = reference.edges
     return {
-        "edges": [_first(inner), *inner, _last(inner, config.z_max)],
+        "edges": [_first(inner), *inner, _last(inner, reference.z_max)],
         "night": night.in_bins,
         "reference": expected,
     }

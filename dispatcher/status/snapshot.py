@@ -67,7 +67,6 @@ class Snapshots:
         """Everything, as it is now."""
         run = self.run
         lane, night = run.lane, run.night
-        weights = run.settings.workers.weights
         return {
             "run": self._run(),
             "health": self._health(),
@@ -95,7 +94,7 @@ class Snapshots:
             "lanes": flow.lanes(run),
             "groups": flow.groups(run),
             "workers": flow.workers(run),
-            "redshifts": sky.redshifts(night, weights),
+            "redshifts": sky.redshifts(night, run.reference),
             "drift": sky.drift(night, run.groups),
             "dead_letters": _dead_letters(run.watchman.dead),
             "sinks": flow.sinks(run),

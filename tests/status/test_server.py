@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import sqlite3
+from unittest import mock
 
 import aiohttp
 import pytest
@@ -186,10 +187,36 @@ async def test_dead_letters_are_sent_again_while_the_night_goes_on(tmp_path):
         found = await seen.until(over, 40)
         assert (found["books"]["written"], found["books"]["dead"]) == (500, 4)
         assert found["books"]["balanced"]
-        status, said = await seen.post("/api/redrive", nonsense=1)
+        status, said = await seen.post("/api/redrive")
+        assert (status, "over" in said["error"]) == (409, True)
+        status, said = await seen.post("/api/freeze", nonsense=1)
         assert (status, "nonsense" in said["error"]) == (409, True)
     letters = (tmp_path / "out" / "deadletters.jsonl").read_text().splitlines()
     assert {json.loads(each)["redriven"] for each in letters} >= {1}
+
+
+async def test_a_redrive_that_the_run_does_not_outlast_says_so_and_keeps_its_letters(tmp_path):
+    bodies = [b"rubbish %d" % n for n in range(4)] + [notice(n) for n in range(200)]
+    location = archive(tmp_path / "night.sqlite", bodies)
+    few = "[flow]\nitems = 8\nfetch = 4\n"
+    async with watched(location, tmp_path / "out", few) as seen:
+        await seen.until(lambda found: found["books"]["dead"] == 4)
+
+        async def never(errands, *, strict=True):
+            if strict:
+                return await accept(errands, strict=strict)
+            await asyncio.Event().wait()
+
+        accept = seen.run.pipeline.accept
+        with mock.patch.object(type(seen.run.pipeline), "accept", side_effect=never):
+            await seen.post("/api/redrive", reasons=["unknown_format"])
+            found = await seen.until(
+                lambda found: found["errands"] and found["errands"][0]["state"] == "failed", 40
+            )
+        assert "ended first" in found["errands"][0]["message"]
+        assert found["books"]["balanced"]
+    letters = (tmp_path / "out" / "deadletters.jsonl").read_text().splitlines()
+    assert len(letters) == 4
 
 
 async def test_a_page_of_somebody_else_cannot_ask_by_its_own_name(night, tmp_path):
