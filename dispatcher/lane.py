@@ -30,6 +30,7 @@ from dispatcher.errands import Errand
 from dispatcher.errors import BrokenStream, NoRoomForState
 from dispatcher.health.pulse import Doing, Pulse
 from dispatcher.settings import Settings
+from dispatcher.sources import Lagging
 from dispatcher.tracker import PartitionTracker, ReceiptTracker, Tracker
 from ingest.errors import SourceUnavailable
 from ingest.events import Partition
@@ -145,6 +146,11 @@ class Lane:
         """How long the oldest event that is under way has been so (s); 0 when none is."""
         oldest = self.custody.oldest()
         return self.clock.monotonic() - oldest[2] if oldest else 0.0
+
+    def lateness_s(self) -> float:
+        """Age (s) of the oldest event that is under way, or that waits in the source."""
+        lag = self.source.lag().values() if isinstance(self.source, Lagging) else ()
+        return max(self.lag_s(), *(each.behind_s for each in lag), 0.0)
 
     # What the source says of its partitions (`ingest.sources.Keeper`).
 

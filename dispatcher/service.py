@@ -39,7 +39,7 @@ from dispatcher.redrive import LANE, LetterSource
 from dispatcher.review.desk import Desk, open_desk
 from dispatcher.review.rules import Examiner
 from dispatcher.settings import Settings
-from dispatcher.sources import Lagging, open_from, where
+from dispatcher.sources import open_from, where
 from dispatcher.status.recent import Recent
 from dispatcher.status.sky import Reference
 from dispatcher.traces.recorder import open_traces
@@ -76,10 +76,6 @@ class Run:
     output: Path
     desk: Desk
     simulated: bool = False
-
-    def lateness(self) -> float:
-        """Age (s) of the oldest event that is under way, or that waits in the source."""
-        return lateness(self.lane)
 
     def totals(self) -> Totals:
         """The books as they stand."""
@@ -145,12 +141,6 @@ async def prepare(
         night = Night(clock, edges=reference.edges)  # begins when the workers are there
         recent = Recent(settings.status.recent)
         desk.listeners.append(recent.renew)
-        watchman = Watchman(
-            clock,
-            oldest_s=lambda: lateness(lane),
-            lost=lambda: groups.lost,
-            late_s=settings.live.objective_s,
-        )
         if traces is not None:
             traces.watch(writer.outlets)
         pipeline = Pipeline(
@@ -164,7 +154,6 @@ async def prepare(
             listeners=[
                 night.count,
                 recent.note,
-                watchman.note,
                 *([again.note] if again else []),
                 *([traces.note] if traces else []),
             ],
@@ -180,6 +169,13 @@ async def prepare(
             settings=settings,
             name=lane_name,
         )
+        watchman = Watchman(
+            clock,
+            oldest_s=lane.lateness_s,
+            lost=lambda: groups.lost,
+            late_s=settings.live.objective_s,
+        )
+        pipeline.listeners.append(watchman.note)
         transactions.bind(ways, source, lane.custody)
         what = "SIMULATED night, run" if tense == "test" else "run"
         yield Run(
@@ -200,15 +196,6 @@ async def prepare(
             desk=desk,
             simulated=tense == "test",
         )
-
-
-def lateness(lane: Lane) -> float:
-    """Age (s) of the oldest event that is under way, or that waits in the source."""
-    source = lane.source
-    behind = (
-        [each.behind_s for each in source.lag().values()] if isinstance(source, Lagging) else []
-    )
-    return max(lane.lag_s(), *behind, 0.0)
 
 
 def identify_model(weights: str) -> ModelIdentity:

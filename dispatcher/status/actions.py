@@ -143,7 +143,12 @@ class Actions:
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            _log.error("what a person has asked for went wrong", error=repr(error))
 
     async def close(self) -> None:
         """Cut off what still goes on: it is safe, and can be asked for again."""

@@ -80,7 +80,7 @@ class Snapshots:
                 "bytes": lane.credit.bytes,
                 "max_bytes": lane.credit.max_bytes,
             },
-            "oldest_s": round(run.lateness(), 2),
+            "oldest_s": round(run.lane.lateness_s(), 2),
             "rates": {
                 "per_second": flow.per_second(run),
                 "estimates_per_s": round(night.rate(), 2),
