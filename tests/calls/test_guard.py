@@ -51,6 +51,11 @@ def test_a_good_night_is_not_stopped(guard):
     assert guard.may_send()
 
 
+def test_calls_that_cost_nothing_may_take_as_long_as_they_like(guard):
+    note(guard, 500, cost=0, ratio=9.0)
+    assert guard.reason is None
+
+
 def test_it_comes_back_by_a_good_probe_and_waits_longer_after_a_bad_one(guard, clock):
     note(guard, 10, cost=400)
     clock.advance(30)
