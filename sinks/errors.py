@@ -9,6 +9,11 @@ SinkError
 
 from __future__ import annotations
 
+import errno
+from typing import Final
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 
 class SinkError(Exception):
     """Root of the errors of this package."""
@@ -28,3 +33,8 @@ class CredentialsExpired(SinkUnavailable):
 
 class SinkRefused(SinkError):
     """The rows will never be stored as things are. The message says what to do."""
+
+
+def is_full(error: Exception) -> bool:
+    """Whether the system says with this that there is no room on a disk."""
+    return isinstance(error, OSError) and error.errno in _FULL

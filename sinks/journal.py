@@ -7,14 +7,11 @@ import os
 from collections.abc import Iterable, Iterator
 from io import FileIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
-from sinks.errors import NoRoom, SinkError, SinkRefused
-
-FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""Codes of the system that say there is no room."""
+from sinks.errors import NoRoom, SinkError, SinkRefused, is_full
 
 
 class Journal:
@@ -94,6 +91,6 @@ class Journal:
 
     def _refusal(self, error: OSError) -> SinkError:
         why = f"{self.path} cannot be written ({error.strerror or error})"
-        if error.errno in FULL:
+        if is_full(error):
             return NoRoom(f"{why}: make room on the disk")
         return SinkRefused(f"{why}: check the folder and its permissions, then run again")

@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from sinks.errors import SinkRefused
+from sinks.errors import NoRoom, SinkError, SinkRefused, is_full
 
 _PAGE: Final = 10_000
 _CACHE_KIB: Final = 16 * 1024  # the only memory that the keys take, however many they are
@@ -35,7 +35,8 @@ class KeyIndex:
         """Begin with the keys that are `held`, which are taken a page at a time.
 
         Raises:
-            SinkRefused: there is no room for it, or the folder cannot be written.
+            NoRoom: the disk is full.
+            SinkRefused: the folder cannot be written.
         """
         self.close()
         self._db = self._create()
@@ -60,8 +61,13 @@ class KeyIndex:
             finally:
                 Path(path).unlink()
         except (sqlite3.Error, OSError) as error:
-            raise self._refusal(error) from error
+            raise self._failure(error) from error
         return db
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it knows what is held."""
+        return self._db is not None
 
     def fresh(self, keys: Collection[str]) -> set[str]:
         """Those of `keys` that are not held.
@@ -76,12 +82,13 @@ class KeyIndex:
         """Hold `keys`, too; those that are held already change nothing.
 
         Raises:
-            SinkRefused: as `fresh`, or there is no room. The index is closed then: an index that
-                lacks keys would let them be written twice.
+            NoRoom: the disk is full.
+            SinkRefused: as `fresh`. After either the index is closed: one that lacks keys would let
+                them be written twice.
         """
         try:
             self._execute("INSERT OR IGNORE INTO keys SELECT value FROM json_each(?)", keys)
-        except SinkRefused:
+        except SinkError:
             self.close()
             raise
 
@@ -102,11 +109,11 @@ class KeyIndex:
         try:
             return self._db.execute(statement, (batch,)).fetchall()
         except sqlite3.Error as error:
-            raise self._refusal(error) from error
+            raise self._failure(error) from error
 
-    def _refusal(self, error: Exception) -> SinkRefused:
+    def _failure(self, error: Exception) -> SinkError:
         where = self._folder or tempfile.gettempdir()
-        return SinkRefused(
-            f"{where} cannot hold the index of keys ({error}): make room on the disk "
-            "and check the folder and its permissions, then run again"
-        )
+        why = f"{where} cannot hold the index of keys ({error})"
+        if is_full(error) or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            return NoRoom(f"{why}: make room on the disk")
+        return SinkRefused(f"{why}: check the folder and its permissions, then run again")

@@ -8,13 +8,13 @@ import os
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sinks import schema
-from sinks.errors import SinkRefused
+from sinks.errors import NoRoom, SinkError, SinkRefused, is_full
 from sinks.keys import KeyIndex
 from sinks.record import ResultRecord
 from sinks.sink import Stored
@@ -55,7 +55,7 @@ class ParquetSink:
                 leftover.unlink()
             self._keys.open(self._held())
         except (OSError, pa.ArrowInvalid) as error:
-            raise self._refusal(error) from error
+            raise self._failure(error) from error
 
     def _held(self) -> Iterator[str]:
         for part in self._parts():
@@ -72,6 +72,8 @@ class ParquetSink:
 
     def _write(self, records: dict[str, ResultRecord]) -> None:
         with self._lock:
+            if not self._keys.is_open:  # there was no room for it
+                self._keys.open(self._held())
             fresh = self._keys.fresh(records)
             if fresh:
                 self._add_part({key: records[key] for key in records if key in fresh})
@@ -92,7 +94,8 @@ class ParquetSink:
             unfinished.rename(part)
             _sync_folder(self._folder)
         except OSError as error:
-            raise self._refusal(error) from error
+            unfinished.unlink(missing_ok=True)
+            raise self._failure(error) from error
 
     async def scan(self) -> AsyncIterator[Stored]:
         """See `Sink.scan`."""
@@ -112,11 +115,11 @@ class ParquetSink:
     def _parts(self) -> list[Path]:
         return sorted(self._folder.glob("part-*.parquet"))
 
-    def _refusal(self, error: Any) -> SinkRefused:
-        return SinkRefused(
-            f"{self._folder} cannot be used as a Parquet sink ({error}): make room on the disk "
-            "and check the folder and its permissions, then run again"
-        )
+    def _failure(self, error: Exception) -> SinkError:
+        why = f"{self._folder} cannot be used as a Parquet sink ({error})"
+        if is_full(error):
+            return NoRoom(f"{why}: make room on the disk")
+        return SinkRefused(f"{why}: check the folder and its permissions, then run again")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import socket
+import subprocess
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -98,6 +99,18 @@ def _logging_as_before():
     for each in logging.root.handlers[:]:
         if isinstance(each, FromLibraries):
             logging.root.removeHandler(each)
+
+
+@pytest.fixture
+def tmpfs(tmp_path):
+    """A disk of 16 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO, ClassVar
 import orjson
 
 from sinks.deadletters.letter import DeadLetter, Place
-from sinks.errors import NoRoom, SinkError, SinkRefused
-from sinks.journal import FULL, Journal
+from sinks.errors import NoRoom, SinkError, SinkRefused, is_full
+from sinks.journal import Journal
 
 
 class DeadLetterFile:
@@ -207,6 +207,6 @@ def _sync_folder(folder: Path) -> None:
 
 def _refusal(path: Path, error: OSError) -> SinkError:
     why = f"{path} cannot be used for dead letters ({error.strerror or error})"
-    if error.errno in FULL:
+    if is_full(error):
         return NoRoom(f"{why}: make room on the disk")
     return SinkRefused(f"{why}: check the folder and its permissions, then run again")

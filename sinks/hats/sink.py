@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 import pyarrow as pa
 
-from sinks.errors import SinkUnavailable
+from sinks.errors import SinkError, SinkUnavailable
 from sinks.hats import catalogue, manifest, parts
 from sinks.hats.catalogue import Catalogue
 from sinks.hats.sky import COLUMN, Leaf, Partitioning
@@ -158,9 +158,11 @@ class HatsSink:
         with self._lock, failing(self._store):
             if self._pool is None:
                 raise SinkUnavailable(f"{self.name} is not open")
-            self._follow()
             # An attempt that failed may have stored some parts, or may do so yet. Only the same
             # parts under the same names, whatever batches come now, double nothing.
+            if not self._keys.is_open:  # there was no room for it: it is made anew from the parts
+                self._finish()
+            self._follow()
             self._finish()
             by_key = {each.result_id: each for each in reversed(records)}
             fresh = self._keys.fresh(by_key)
@@ -194,9 +196,13 @@ class HatsSink:
         if not begun or pool is None:
             return
         stored = [pool.submit(self._put, part) for part in begun]
+        lacking: SinkError | None = None
         try:
             # Before they are stored, as what is begun is finished first in any case.
-            self._keys.add([key for part in begun for key in part.keys])
+            if self._keys.is_open:
+                self._keys.add([key for part in begun for key in part.keys])
+        except SinkError as error:
+            self._known, lacking = False, error  # of the parts is told in any case
         finally:
             wait(stored)  # All of them, also when one fails: none may go on behind our back.
         entries = [each.result() for each in stored]
@@ -207,6 +213,8 @@ class HatsSink:
         self._begun = []
         self._rows.update({part.leaf: len(part.keys) for part in begun})
         self._size += sum(each["bytes"] for each in entries)
+        if lacking:
+            raise lacking
 
     def _put(self, part: _Part) -> dict[str, Any]:
         data = parts.encode(part.rows)

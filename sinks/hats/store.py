@@ -15,7 +15,7 @@ from typing import IO, Any, ClassVar, Final, NamedTuple, Protocol
 import pyarrow as pa
 from pyarrow import fs
 
-from sinks.errors import SinkError, SinkRefused, SinkUnavailable
+from sinks.errors import NoRoom, SinkError, SinkRefused, SinkUnavailable, is_full
 
 _UNFINISHED: Final = ".unfinished"
 _CONNECT_S: Final = 5
@@ -223,10 +223,10 @@ class Disk:
 
     def failure(self, error: Exception) -> SinkError:
         """See `Store.failure`: a disk that refuses does so until a person has looked."""
-        return SinkRefused(
-            f"{self._root} cannot be used as a HATS catalogue ({error}): make room on the disk "
-            "and check the folder and its permissions, then run again"
-        )
+        why = f"{self._root} cannot be used as a HATS catalogue ({error})"
+        if is_full(error):
+            return NoRoom(f"{why}: make room on the disk")
+        return SinkRefused(f"{why}: check the folder and its permissions, then run again")
 
 
 class Bucket:

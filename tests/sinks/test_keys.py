@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sinks.errors import SinkRefused
+from sinks.errors import NoRoom, SinkRefused
 from sinks.keys import KeyIndex
 
 
@@ -66,9 +66,10 @@ def test_an_index_that_could_not_take_a_key_answers_no_more(index):
     index.add([f"{n:032x}" for n in range(1000)])
     pages = index._db.execute("PRAGMA page_count").fetchone()[0]
     index._db.execute(f"PRAGMA max_page_count={pages}")  # as a full disk
-    with pytest.raises(SinkRefused, match="make room") as refused:
+    with pytest.raises(NoRoom, match="make room") as refused:
         index.add([f"{n:032x}" for n in range(1000, 9000)])
     assert isinstance(refused.value.__cause__, sqlite3.Error)
+    assert not index.is_open
     with pytest.raises(SinkRefused, match="open the sink first"):
         index.fresh(["a"])
 

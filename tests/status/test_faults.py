@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import signal
 import sqlite3
-import subprocess
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 from aiobotocore.session import get_session
@@ -67,7 +67,8 @@ async def test_a_sink_that_is_down(night, tmp_path):
 
 async def test_a_disk_that_is_full(tmpfs, tmp_path):
     location = archive(tmp_path / "night.sqlite", [notice(n) for n in range(1500)])
-    async with watched(location, tmpfs / "out", "[flow]\nitems = 64\n") as seen:
+    sinks = '[sinks]\nrequired = ["results.sqlite", "results.parquet", "results.hats"]\n'
+    async with watched(location, tmpfs / "out", sinks + "[flow]\nitems = 64\n") as seen:
         await seen.until(lambda found: found["books"]["written"] > 100)
         hog = tmpfs / "hog"
         with contextlib.suppress(OSError), hog.open("wb") as file:
@@ -80,7 +81,13 @@ async def test_a_disk_that_is_full(tmpfs, tmp_path):
         found = await seen.until(lambda found: found["run"]["state"] == "ended", 60)
         assert found["books"]["written"] == 1500
     with contextlib.closing(sqlite3.connect(tmpfs / "out" / "results.sqlite")) as db:
-        assert db.execute("SELECT count(*) FROM results").fetchone() == (1500,)
+        stored = db.execute("SELECT result_id FROM results ORDER BY result_id").fetchall()
+    assert len(stored) == 1500
+    for place in ("results.parquet", "results.hats/*/dataset"):
+        rows = duckdb.sql(
+            f"SELECT result_id FROM '{tmpfs}/out/{place}/**/*.parquet' ORDER BY result_id"
+        )
+        assert rows.fetchall() == stored
 
 
 async def test_a_budget_that_is_gone(night, tmp_path):
@@ -229,15 +236,3 @@ async def test_credentials_that_expire(aws, doorkeeper, tmp_path, monkeypatch):
         await seen.shows("credentials")
         doorkeeper.expired = False
         await seen.is_over("credentials", 40)
-
-
-@pytest.fixture
-def tmpfs(tmp_path):
-    """A disk of 16 MiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", place], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
