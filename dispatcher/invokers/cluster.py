@@ -247,7 +247,11 @@ class DaskInvoker:
             await asyncio.sleep(_LOOK_S)
         found = min(fresh)
         self._known.add(found)
-        await self._prepare(found)
+        try:
+            await self._prepare(found)
+        except BaseException:
+            self._known.discard(found)  # whoever takes the seat next may try it again
+            raise
         return found
 
 

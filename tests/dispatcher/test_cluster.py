@@ -143,6 +143,26 @@ async def test_no_item_is_blamed_for_a_worker_that_had_died_before(invoker):
     assert numbers(await results(invoker, deed(n=2), deed(n=3))) == [2, 3]
 
 
+async def test_a_worker_that_could_not_be_made_ready_is_tried_again(invoker, monkeypatch, tmp_path):
+    refusals, made_ready = ["not yet"], DaskInvoker._prepare
+
+    async def prepare(self, seat):
+        if refusals:
+            raise SettingsError(refusals.pop())
+        await made_ready(self, seat)
+
+    monkeypatch.setattr(DaskInvoker, "_prepare", prepare)
+    (lost,) = await results(invoker, deed(deed="die", tally=str(tmp_path / "tally")))
+    assert isinstance(lost, WorkerLost)
+    async with asyncio.timeout(30):
+        while invoker._replacing:
+            await asyncio.sleep(0.05)
+        assert not refusals
+        answers = await results(invoker, deed(n=2), deed(n=3))
+        assert sorted(type(each).__name__ for each in answers) == ["PlatformFailed", "bytes"]
+        assert numbers(await results(invoker, deed(n=4), deed(n=5))) == [4, 5]
+
+
 async def test_a_gang_that_is_cancelled_gives_its_seats_back(invoker):
     gang = asyncio.create_task(results(invoker, deed(deed="sleep", seconds=60), deed(n=1)))
     await asyncio.sleep(0.2)

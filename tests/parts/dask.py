@@ -14,8 +14,11 @@ TESTS = Path(__file__).parents[1]
 
 _CLUSTER = """
 import sys
+import dask
 from distributed import LocalCluster
 
+# Else a worker that happens to be restarted fifteen seconds after it died once is closed for good.
+dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})
 if __name__ == "__main__":
     with LocalCluster(
         n_workers=2,
