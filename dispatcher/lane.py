@@ -45,6 +45,11 @@ _LAST_WAIT_S: Final = 1.0
 _log = structlog.get_logger()
 
 Settle = Callable[[Sequence[Settled]], None]
+Committed = Callable[[Collection[Partition], float], None]
+
+
+def nobody_waits(partitions: Collection[Partition], as_of: float) -> None:
+    """A `Committed` that does nothing."""
 
 
 class Work(Protocol):
@@ -65,7 +70,11 @@ class Work(Protocol):
 
 @dataclass(slots=True)
 class Lane:
-    """One source, one work, and the custody between them."""
+    """One source, one work, and the custody between them.
+
+    `committed` is told of every commit: what was settled in these partitions before that time
+    (monotonic seconds) will not come again.
+    """
 
     source: Source
     work: Work
@@ -74,6 +83,7 @@ class Lane:
     clock: Clock
     settings: Settings
     name: str = LIVE
+    committed: Committed = nobody_waits
     custody: Custody = field(default_factory=Custody)
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     """Of this run alone."""
@@ -288,6 +298,7 @@ class Lane:
 
     async def _commit(self, partitions: Collection[Partition] | None = None) -> None:
         async with self._committing:
+            as_of = self.clock.monotonic()
             progress = self.custody.progress(partitions)
             if not progress:
                 return
@@ -306,6 +317,7 @@ class Lane:
                 raise
             else:
                 self._say_that_commits_fail(None)
+                self.committed(ours, as_of)
             self._hold_crowded(progress)
 
     def _say_that_commits_fail(self, error: str | None) -> None:

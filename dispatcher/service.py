@@ -31,7 +31,7 @@ from dispatcher.incidents import Board, current_board
 from dispatcher.incidents.watchman import Watchman
 from dispatcher.intake import Intake
 from dispatcher.invokers import Invoker
-from dispatcher.lane import Lane
+from dispatcher.lane import Lane, nobody_waits
 from dispatcher.ledger.accounts import Purse
 from dispatcher.night import Night
 from dispatcher.pipeline import Pipeline
@@ -168,6 +168,7 @@ async def prepare(
             clock=clock,
             settings=settings,
             name=lane_name,
+            committed=traces.committed if traces else nobody_waits,
         )
         watchman = Watchman(
             clock,

@@ -205,6 +205,7 @@ class Actions:
             clock=run.lane.clock,
             settings=run.settings.model_copy(update={"dead_letters": tolerant}),
             name=LANE,
+            committed=run.lane.committed,
         )
 
     async def _send_again(self, redrive: Redrive, source: LetterSource) -> None:

@@ -1,6 +1,6 @@
 """Traces: what was done with an event, from its source to its sinks, as OpenTelemetry's spans.
 
-    event -- take, decode, resolve, wait, call -- infer, write <sink> ..., settle
+    event -- take, decode, resolve, wait, call -- infer, write <sink> ..., settle, commit
                                            `~~> batch: a trace of its own
 
 A trail is written while the event is under way (`dispatcher.traces.trail`), and its spans are made
@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dispatcher.clock import Clock, SystemClock
 from dispatcher.conclusions import Conclusion, Writable
@@ -27,7 +28,7 @@ from dispatcher.errors import SettingsError
 from dispatcher.outlet import Outlet
 from dispatcher.settings.traces import Traces as Section
 from dispatcher.traces.trail import Facts, Ids, Kind, Shared, Step, Trail
-from ingest.events import Position
+from ingest.events import Partition, Position
 from sinks.deadletters import DeadLetter
 from sinks.record import ResultRecord
 
@@ -37,6 +38,16 @@ if TYPE_CHECKING:
 _FLUSH_S: Final = 2.0
 _LOOK_S: Final = 0.02
 _HASHES: Final = 2**64
+_UNCOMMITTED: Final = 16_384
+"""Events that wait for their commit at most: of those before them it is not told."""
+
+
+class _Settled(NamedTuple):
+    """An event that is not committed yet; `since` in monotonic seconds."""
+
+    partition: Partition
+    since: float
+    root: Ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,7 @@ class Traces:
     share: float
     clock: Clock
     spans: Spans
+    _settled: deque[_Settled] = field(default_factory=lambda: deque(maxlen=_UNCOMMITTED))
 
     def begin(self, errand: Errand) -> Trail | None:
         """The trail of an event whose turn it is; None if it is not among those traced."""
@@ -89,6 +101,18 @@ class Traces:
         )
         for step in trail.steps:
             self._send(step, root, offset)
+        home = conclusion.errand.delivery.position.home
+        self._settled.append(_Settled(home, last.end, root))
+
+    def committed(self, partitions: Collection[Partition], as_of: float) -> None:
+        """What was settled in these by then (monotonic s) does not come again."""
+        now, offset = self.clock.monotonic(), self._offset()
+        for _ in range(len(self._settled)):
+            each = self._settled.popleft()
+            if each.partition in partitions and each.since <= as_of:
+                self._send(Step("commit", each.since, now), each.root, offset)
+            else:
+                self._settled.append(each)
 
     def _send(self, step: Step, parent: Ids, offset: float) -> None:
         ids = self.spans.new(parent.trace)

@@ -23,6 +23,7 @@ from dispatcher.settings import Settings
 from dispatcher.settings.traces import Traces
 from dispatcher.traces.recorder import within
 from ingest.codecs.notice import InlineImage, NewImage
+from ingest.errors import SourceUnavailable
 from ingest.events import Position
 from ingest.sources.memory import MemorySource
 
@@ -54,6 +55,10 @@ class Collector:
     def children(self, span):
         found = [each for each in self.spans if each.parent_span_id == span.span_id]
         return sorted(found, key=lambda each: (each.start_time_unix_nano, each.end_time_unix_nano))
+
+    def steps(self, event):
+        """Those that are parts of it: its commit comes later."""
+        return [each for each in self.children(event) if each.name != "commit"]
 
 
 def told(attributes):
@@ -143,7 +148,7 @@ async def test_every_event_leaves_one_tree(run, collector):
         assert facts["lookback.status"] == "ok"
         assert facts["lookback.position"] == f"memory:p:{facts['lookback.alert_id']}"
         assert len(facts["lookback.result_id"]) == 32
-        steps = collector.children(event)
+        steps = collector.steps(event)
         assert [each.name for each in steps] == PASSED
         assert {each.trace_id for each in steps} == {event.trace_id}
     (resource,) = {tuple(each.items()) for each in collector.resources}
@@ -155,7 +160,7 @@ async def test_times_are_inside_and_add_up(run, collector):
     await run(night(*[1.0] * 20), {"endpoint": collector.url, "share": 1})
     for event in collector.events:
         assert before < event.start_time_unix_nano < event.end_time_unix_nano < time.time_ns()
-        steps = collector.children(event)
+        steps = collector.steps(event)
         assert steps[0].start_time_unix_nano == event.start_time_unix_nano
         assert steps[-1].end_time_unix_nano == event.end_time_unix_nano
         for one, next_ in pairwise(steps):
@@ -168,6 +173,39 @@ async def test_times_are_inside_and_add_up(run, collector):
         assert call.start_time_unix_nano < infer.start_time_unix_nano
         assert infer.end_time_unix_nano < call.end_time_unix_nano
         assert told(infer.attributes)["lookback.worker.total_ms"] == 6.0
+
+
+async def test_a_commit_is_told_when_it_is_done(run, collector):
+    dead = b"not an event"
+    traces = {"endpoint": collector.url, "share": 1}
+    sinks = {"commit_s": 0.05}  # some in the middle of the night, the last at its end
+    outcomes = await run([*night(*[1.0] * 60), dead], traces, sinks=sinks)
+    assert outcomes == {"written": 60, "dead": 1}
+    assert len(collector.events) == 61
+    ends = set()
+    for event in collector.events:
+        *_, settle, commit = collector.children(event)
+        assert (settle.name, commit.name) == ("settle", "commit")
+        assert abs(commit.start_time_unix_nano - settle.end_time_unix_nano) < 1e6
+        assert commit.end_time_unix_nano > commit.start_time_unix_nano
+        ends.add(commit.end_time_unix_nano // 10_000_000)
+    assert len(ends) > 1, "each with the commit that it was part of"
+
+
+async def test_what_could_not_be_committed_is_told_of_when_it_was(run, collector, monkeypatch):
+    refused, commit = [0, 0], Headed.commit
+
+    async def refuse(self, progress):
+        if refused:
+            refused.pop()
+            raise SourceUnavailable("not now")
+        await commit(self, progress)
+
+    monkeypatch.setattr(Headed, "commit", refuse)
+    await run(night(1.0), {"endpoint": collector.url, "share": 1}, sinks={"commit_s": 0.05})
+    assert not refused
+    (event,) = collector.events
+    assert [each.name for each in collector.children(event)] == [*PASSED, "commit"]
 
 
 async def test_a_call_says_what_it_was_and_leads_to_its_batch(run, collector):
@@ -205,7 +243,7 @@ async def test_what_dies_or_cannot_be_asked_has_a_trace_too(run, collector):
         int(told(each.attributes)["lookback.position"].rpartition(":")[2]): each
         for each in collector.events
     }
-    names = {n: [s.name for s in collector.children(e)] for n, e in by_offset.items()}
+    names = {n: [s.name for s in collector.steps(e)] for n, e in by_offset.items()}
     asked_twice = [*PASSED[:3], "wait", "call", "wait", "call", *PASSED[-2:]]
     assert names[0][: len(PASSED) - 2] == PASSED[:-2]
     assert names[0][-2:] == PASSED[-2:], "asked again or not, because of its neighbour"
