@@ -61,6 +61,33 @@ LACKING = {
 }
 
 
+# What takes longest. It is begun first: else all but one worker would wait for it at the end.
+LONG = (
+    "end_to_end/test_kill.py",
+    "status/test_faults.py",
+    "end_to_end/test_functions.py",
+    "delivery/test_real_nights.py",
+    "fmi/test_random_kills.py",
+    "test_worked_examples.py",
+    "delivery/test_random_nights.py",
+    "test_first_steps.py",
+    "simulate/test_nights.py",
+    "end_to_end/test_spend.py",
+    "workers/test_training.py",
+    "end_to_end/test_survey_data.py",
+    "end_to_end/test_run.py",
+    "dispatcher/test_doctor.py",
+    "end_to_end/test_bad_input.py",
+    "dispatcher/test_cluster.py",
+    "dispatcher/test_replay.py",
+)
+
+
+def pytest_configure(config):
+    """Workers take files in the order of `pytest_collection_modifyitems`."""
+    config.option.loadscopereorder = False
+
+
 def pytest_xdist_auto_num_workers(config):
     """For `-n logical`: one more than there are processors, because tests wait a lot."""
     return len(os.sched_getaffinity(0)) + 1
@@ -87,7 +114,11 @@ def pytest_collection_modifyitems(config, items):
         or LACKING.keys() & set(item.fixturenames)
     ]
     config.hook.pytest_deselected(items=absent)
-    items[:] = [item for item in items if item not in absent]
+    rank = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
+    items[:] = sorted(
+        (item for item in items if item not in absent),
+        key=lambda item: rank.get(item.path, len(LONG)),
+    )
 
 
 @pytest.fixture(autouse=True)
