@@ -11,7 +11,7 @@ import getpass
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -22,9 +22,11 @@ from dispatcher.commands.options import RESULTS, AsJson, Folder
 if TYPE_CHECKING:
     from dispatcher.review.store import Decision, Held, ReviewStore
 
+_DAY_S: Final = 86400.0
+
 app = typer.Typer(
     no_args_is_help=True,
-    help="List, show, approve, reject or annotate estimates.\n\n"
+    help="List, show, approve, reject, annotate or forget estimates.\n\n"
     "Example: lookback review list --to results/",
 )
 
@@ -137,6 +139,36 @@ def annotate(
     Example: lookback review annotate 7c31f0a2b95e4d6688aa01b2c3d4e5f6 --note "ask the spectrograph"
     """
     _decide("annotate", keys, to, by, note, as_json=as_json)
+
+
+@app.command()
+def forget(
+    days: Annotated[
+        float, typer.Option("--older-than", help="Days since they were published.", min=0)
+    ],
+    to: Folder = RESULTS,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Forget estimates that were published long ago, with stamp and p(z). Sinks keep their rows.
+
+    Example: lookback review forget --older-than 90 --to results/
+    """
+    from dispatcher.clock import SystemClock
+
+    async def forgotten() -> int:
+        async with _store(to) as store:
+            return await store.forget(SystemClock().now() - days * _DAY_S)
+
+    if not yes:
+        typer.confirm(
+            f"Forget what was published more than {days:g} days ago?", abort=True, err=True
+        )
+    count = asyncio.run(forgotten())
+    if as_json:
+        answer({"forgotten": count})
+    else:
+        typer.echo(f"{count} forgotten")
 
 
 def _decide(

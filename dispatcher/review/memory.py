@@ -62,6 +62,13 @@ class MemoryReview:
         """See `ReviewStore.counts`."""
         return Counter(each.standing for each in self._held.values())
 
+    async def forget(self, before: float) -> int:
+        """See `ReviewStore.forget`."""
+        old = [key for key, each in self._held.items() if (each.t_published or before) < before]
+        for key in old:
+            del self._held[key]
+        return len(old)
+
     async def scan(self) -> AsyncIterator[Stored]:
         """See `ReviewStore.scan`."""
         for each in self._unpublished():

@@ -114,6 +114,11 @@ class SqliteReview:
         found = await self._do(lambda db: db.execute(query).fetchall())
         return Counter({Review(standing): count for standing, count in found})
 
+    async def forget(self, before: float) -> int:
+        """See `ReviewStore.forget`. The file stays as large; its room is used again."""
+        query = "DELETE FROM held WHERE t_published < ?"
+        return await self._do(lambda db: db.execute(query, (before,)).rowcount)
+
     async def scan(self) -> AsyncIterator[Stored]:
         """See `ReviewStore.scan`. In pages, so that many need no memory."""
         last = 0

@@ -141,6 +141,9 @@ class ReviewStore(Protocol):
     async def counts(self) -> Counter[Review]:
         """How many stand how."""
 
+    async def forget(self, before: float) -> int:
+        """Let go of what every sink has had since before then (unix seconds); returns how many."""
+
     def scan(self) -> AsyncIterator[Stored]:
         """What no sink has to have yet: everything that is not published."""
 

@@ -176,6 +176,14 @@ def test_commands_decide_while_nobody_runs_and_the_next_run_publishes(night, tmp
     assert "a star" in listed
     assert figures("review", "show", bad, *to, run=here)["record"]["z_median"] == 0.1
 
+    forget = ("review", "forget", *to, "--yes", "--older-than")
+    assert figures(*forget, "1", run=here) == {"forgotten": 0}
+    assert figures(*forget, "0", run=here) == {"forgotten": 4}
+    here("review", "show", good, *to, code=2)
+    run(night, out, settings)
+    assert rows(out)[0].keys() == table.keys()
+    assert figures("reconcile", night, "--settings", settings, *to, run=here)["findings"] == []
+
 
 async def test_while_the_page_stays_after_the_end_decisions_are_published(night, tmp_path):
     given, invoker = load(tmp_path / "lookback.toml"), InlineInvoker(answering())

@@ -54,6 +54,20 @@ async def test_it_is_listed_in_pages_what_waits_longest_first_and_without_pictur
     assert (total, len(everything)) == (4, 4)
 
 
+async def test_what_was_published_long_ago_can_be_forgotten_and_nothing_else(store):
+    await store.hold([held(n) for n in (1, 2, 3, 4)])
+    for n in (1, 2, 3):
+        await store.decide(key(n), decision())
+    await store.published([key(1)], 1000.0)
+    await store.published([key(2)], 2000.0)
+    assert await store.forget(2000.0) == 1
+    assert await store.find(key(1)) is None
+    assert [await store.find(key(n)) is not None for n in (2, 3, 4)] == [True] * 3
+    assert await store.counts() == {Review.APPROVED: 2, Review.WAITING: 1}
+    assert [each.record.result_id for each in await store.due(10)] == [key(3)]
+    assert await store.forget(2000.0) == 0
+
+
 async def test_a_decision_is_kept_until_its_row_is_published_and_after_that(store):
     await store.hold([held(n) for n in (1, 2, 3)])
     after = await store.decide(key(2), decision(Review.REJECTED, "bob", "a star", 300.0))
