@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -61,7 +62,8 @@ LACKING = {
 }
 
 
-# What takes longest. It is begun first: else all but one worker would wait for it at the end.
+# What takes longest, for its few tests. It is begun early, else workers would wait for it at the
+# end; and among others, because at once it would be too much for the machine.
 LONG = (
     "end_to_end/test_kill.py",
     "status/test_faults.py",
@@ -114,11 +116,19 @@ def pytest_collection_modifyitems(config, items):
         or LACKING.keys() & set(item.fixturenames)
     ]
     config.hook.pytest_deselected(items=absent)
-    rank = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
-    items[:] = sorted(
-        (item for item in items if item not in absent),
-        key=lambda item: rank.get(item.path, len(LONG)),
-    )
+    items[:] = _in_order([item for item in items if item not in absent])
+
+
+def _in_order(items):
+    tests = Counter(item.path for item in items)
+    long = [path for name in LONG if (path := Path(__file__).parent / name) in tests]
+    others = sorted(tests.keys() - set(long), key=lambda path: (-tests[path], path))
+    order = []
+    while long or others:
+        order += [*others[:2], *long[:1]]
+        others, long = others[2:], long[1:]
+    rank = {path: place for place, path in enumerate(order)}
+    return sorted(items, key=lambda item: rank[item.path])
 
 
 @pytest.fixture(autouse=True)

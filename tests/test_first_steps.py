@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
 from parts.shell import run
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +19,7 @@ OURS = {
 }
 
 
+@pytest.mark.timeout(400)
 def test_they_lead_to_redshifts(tmp_path, kafka):
     topic = tmp_path.name
     there = {

@@ -67,6 +67,8 @@ class Reservation:
     """What it cost, once it is settled."""
     late: bool = False
     """Under way for longer than its amount pays for: its worst is set aside."""
+    overdue: bool = False
+    """Its worst was booked, because nobody had settled it in time."""
 
 
 @dataclass(frozen=True, slots=True)

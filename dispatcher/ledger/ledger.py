@@ -126,29 +126,32 @@ class Ledger:
         """Pay a call. Returns what was booked: once, whatever is said of it later.
 
         `amount`: None when there is no bill: the call costs its reserve. `assumed`: a part of it is
-        a guess.
+        a guess. The bill of a call that was overdue is only looked at for what it is above what was
+        booked then: less would be money for a time that may be over.
         """
         if not reservation.open:
+            if reservation.overdue and (more := (amount or 0) - reservation.booked) > 0:
+                self._slices[reservation.purse].unreported += more
+                self._book(reservation, more, 0, 0, "settled")
             return reservation.booked
         booked = reservation.amount if amount is None else amount
-        reservation.open, reservation.booked = False, booked
+        reservation.open = False
         self._slices[reservation.purse].pay(reservation, booked)
         self.outstanding -= reservation.amount
         self.changed.set()
         kind = "assumed" if assumed or amount is None else "settled"
-        self._entries.append(
-            Entry(
-                self._clock.now(),
-                reservation.purse,
-                booked,
-                reservation.amount,
-                reservation.items,
-                kind,
-            )
-        )
-        self.spent[reservation.purse] += booked
-        self.overshoot += max(0, booked - reservation.amount)
+        self._book(reservation, booked, reservation.amount, reservation.items, kind)
         return booked
+
+    def _book(
+        self, reservation: Reservation, amount: int, reserved: int, items: int, kind: str
+    ) -> None:
+        reservation.booked += amount
+        self._entries.append(
+            Entry(self._clock.now(), reservation.purse, amount, reserved, items, kind)
+        )
+        self.spent[reservation.purse] += amount
+        self.overshoot += max(0, amount - reserved)
 
     def release(self, reservation: Reservation) -> None:
         """Nothing was sent: nothing is paid."""
@@ -403,6 +406,7 @@ class Ledger:
         for mine in self._slices.values():
             overdue = list(takewhile(lambda each: each.made < before, mine.calls))
             for reservation in overdue:
+                reservation.overdue = True
                 self.settle(reservation, reservation.worst, assumed=True)
             if overdue:
                 _log.warning(

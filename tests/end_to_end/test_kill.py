@@ -40,8 +40,11 @@ def undisturbed(long_night, tmp_path_factory):
 
 def settings(folder):
     path = folder / "lookback.toml"
-    # Frequent commits and small batches: more different moments to be killed at.
-    path.write_text(SINKS + "commit_s = 0.2\nbatch = 16\n[batch]\nitems = 32\n")
+    # Frequent commits and small batches: more different moments to be killed at. And no item is
+    # blamed for the kills, however many of them it meets.
+    blameless = f"[workers]\nattempts = {KILLS + 2}\n"
+    small = "commit_s = 0.2\nbatch = 16\n[batch]\nitems = 32\n"
+    path.write_text(SINKS + small + blameless)
     return path
 
 

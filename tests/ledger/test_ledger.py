@@ -245,6 +245,10 @@ async def test_a_call_that_nobody_settles_costs_its_worst():
         assert [each["event"] for each in logs] == ["reservations_overdue"]
         assert (await total(ledger)).spent == 1000
         assert ledger.settle(call, 90) == 1000
+        assert ledger.settle(call, 1300) == 1300, "what it has cost beyond that is owed, too"
+        assert ledger.settle(call, 1300) == ledger.spent[Purse.LIVE] == 1300
+        await asyncio.sleep(2)
+        assert (await total(ledger)).spent == 1300
 
 
 @virtually
