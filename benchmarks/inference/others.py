@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import openvino as ov
 import torch
-from openvino import opset13 as ops
 
 from workers.astromae import AstroMAE
 from workers.engines.cpu import CHUNK, CpuEngine
 from workers.engines.fold import fold
 from workers.engines.graph import build
+from workers.engines.runtime import ops, ov
 
 Engine = Callable[[np.ndarray, np.ndarray], Any]
 Tensors = Mapping[str, np.ndarray]

@@ -3,18 +3,18 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import openvino
 import published
 import pytest
 import torch
 
 from workers import engine as engines
 from workers.engines.cpu import CHUNK, CpuEngine
+from workers.engines.runtime import ov
 from workers.errors import WorkerError
 
 NAMES = ["cpu", "torch", *(["cuda"] if torch.cuda.is_available() else [])]
 TOLERANCE = {"cpu": 1e-5, "torch": 1e-5, "cuda": 1e-4}
-HALF = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+HALF = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -156,7 +156,7 @@ def test_half_precision_costs_three_digits(name, new_model, new_tensors, monkeyp
 
 
 def test_half_precision_is_refused_where_the_processor_has_none(new_tensors, monkeypatch):
-    monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32", "INT8"])
+    monkeypatch.setattr(ov.Core, "get_property", lambda *_: ["FP32", "INT8"])
     with pytest.raises(WorkerError, match="leave precision at float32"):
         CpuEngine(new_tensors(1), precision="bfloat16")
 

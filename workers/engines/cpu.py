@@ -10,11 +10,11 @@ from threading import Lock
 from typing import Any, Final
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from workers.engines.fold import fold
 from workers.engines.graph import build
+from workers.engines.runtime import ov
 from workers.errors import WorkerError
 
 Floats = NDArray[np.float32]

@@ -11,8 +11,6 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import openvino as ov
-from openvino import opset13 as ops
 
 from workers.engines.fold import (
     BANDS,
@@ -29,6 +27,7 @@ from workers.engines.fold import (
     Inception,
     Layer,
 )
+from workers.engines.runtime import ops, ov
 
 _EPS: Final = 1e-6
 _ANY: Final = -1
