@@ -20,6 +20,7 @@ from dispatcher.errors import LaneStopped, NoRoomForState, SettingsError
 from dispatcher.tracker import REMEMBERED
 from ingest.events import Partition, Position
 from ingest.progress import Progress
+from sinks.errors import is_full
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS books (
@@ -164,7 +165,7 @@ class Checkpoint:
                 self._store_acknowledged(progress)
                 self._store_seen(seen)
         except sqlite3.Error as error:
-            if "is full" in str(error):
+            if is_full(error):
                 raise NoRoomForState(f"the state file {self._path}: {error}; make room") from error
             raise LaneStopped(
                 f"the state file {self._path} cannot be written ({error}): "

@@ -10,6 +10,7 @@ SinkError
 from __future__ import annotations
 
 import errno
+import sqlite3
 from typing import Final
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -36,5 +37,7 @@ class SinkRefused(SinkError):
 
 
 def is_full(error: Exception) -> bool:
-    """Whether the system says with this that there is no room on a disk."""
+    """Whether the system, or SQLite, says with this that there is no room on a disk."""
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
     return isinstance(error, OSError) and error.errno in _FULL

@@ -64,11 +64,6 @@ class KeyIndex:
             raise self._failure(error) from error
         return db
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it knows what is held."""
-        return self._db is not None
-
     def fresh(self, keys: Collection[str]) -> set[str]:
         """Those of `keys` that are not held.
 
@@ -114,6 +109,6 @@ class KeyIndex:
     def _failure(self, error: Exception) -> SinkError:
         where = self._folder or tempfile.gettempdir()
         why = f"{where} cannot hold the index of keys ({error})"
-        if is_full(error) or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        if is_full(error):
             return NoRoom(f"{why}: make room on the disk")
         return SinkRefused(f"{why}: check the folder and its permissions, then run again")

@@ -41,6 +41,7 @@ class ParquetSink:
         self._folder = folder
         self._schema = schema.arrow_schema()
         self._keys = KeyIndex(folder)
+        self._lacking = False  # whether a part has keys that the index had no room for
         # Of the threads: a write whose caller was cancelled still goes on in its own.
         self._lock = threading.Lock()
 
@@ -53,9 +54,17 @@ class ParquetSink:
             self._folder.mkdir(parents=True, exist_ok=True)
             for leftover in self._folder.glob(f"*{_UNFINISHED}"):
                 leftover.unlink()
+        except OSError as error:
+            raise self._failure(error) from error
+        self._learn()
+
+    def _learn(self) -> None:
+        """Learn which keys are held; from the parts, which alone know."""
+        try:
             self._keys.open(self._held())
         except (OSError, pa.ArrowInvalid) as error:
             raise self._failure(error) from error
+        self._lacking = False
 
     def _held(self) -> Iterator[str]:
         for part in self._parts():
@@ -72,12 +81,14 @@ class ParquetSink:
 
     def _write(self, records: dict[str, ResultRecord]) -> None:
         with self._lock:
-            if not self._keys.is_open:  # there was no room for it
-                self._keys.open(self._held())
+            if self._lacking:
+                self._learn()
             fresh = self._keys.fresh(records)
             if fresh:
                 self._add_part({key: records[key] for key in records if key in fresh})
+                self._lacking = True
                 self._keys.add(fresh)
+                self._lacking = False
 
     def _add_part(self, records: dict[str, ResultRecord]) -> None:
         rows = [each.__dict__ for each in records.values()]
@@ -111,6 +122,7 @@ class ParquetSink:
     def _close(self) -> None:
         with self._lock:
             self._keys.close()
+            self._lacking = False
 
     def _parts(self) -> list[Path]:
         return sorted(self._folder.glob("part-*.parquet"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from sinks import schema
-from sinks.errors import NoRoom, SinkRefused, SinkUnavailable
+from sinks.errors import NoRoom, SinkRefused, SinkUnavailable, is_full
 from sinks.record import ResultRecord
 from sinks.sink import Stored
 
@@ -73,7 +73,7 @@ class SqliteSink:
         except sqlite3.OperationalError as error:
             if "locked" in str(error) or "busy" in str(error):
                 raise SinkUnavailable(f"{self._path} is locked by another process") from error
-            if "is full" in str(error):
+            if is_full(error):
                 raise NoRoom(f"{self._path} cannot be written ({error}): make room") from error
             raise SinkRefused(
                 f"{self._path} cannot be written ({error}): make room on the disk and check "

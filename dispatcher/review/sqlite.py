@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from dispatcher.review.store import Decision, Held, stored, unknown
-from sinks.errors import NoRoom, SinkRefused, SinkUnavailable
+from sinks.errors import NoRoom, SinkRefused, SinkUnavailable, is_full
 from sinks.record import ResultRecord, Review
 from sinks.sink import Stored
 
@@ -152,7 +152,7 @@ class SqliteReview:
             except sqlite3.OperationalError as error:
                 if "locked" in str(error) or "busy" in str(error):
                     raise SinkUnavailable(f"{self._path} is locked by another process") from error
-                if "is full" in str(error):
+                if is_full(error):
                     raise NoRoom(f"{self._path} cannot be written ({error}): make room") from error
                 raise self._refusal(error) from error
             except sqlite3.Error as error:

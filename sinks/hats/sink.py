@@ -160,7 +160,7 @@ class HatsSink:
                 raise SinkUnavailable(f"{self.name} is not open")
             # An attempt that failed may have stored some parts, or may do so yet. Only the same
             # parts under the same names, whatever batches come now, double nothing.
-            if not self._keys.is_open:  # there was no room for it: it is made anew from the parts
+            if not self._known:  # there was no room for the keys: they are learnt from the parts
                 self._finish()
             self._follow()
             self._finish()
@@ -199,7 +199,7 @@ class HatsSink:
         lacking: SinkError | None = None
         try:
             # Before they are stored, as what is begun is finished first in any case.
-            if self._keys.is_open:
+            if self._known:
                 self._keys.add([key for part in begun for key in part.keys])
         except SinkError as error:
             self._known, lacking = False, error  # of the parts is told in any case
